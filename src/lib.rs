@@ -1,1 +1,8 @@
-
+//! kubelet-rs: a Kubernetes node agent.
+pub mod apiserver;
+pub mod cgroup;
+pub mod error;
+pub mod pod;
+pub mod runtime;
+pub mod status;
+pub mod volume;

@@ -1,0 +1,105 @@
+//! The narrow ports through which other modules write to, and ask, the API
+//! server.
+
+use async_trait::async_trait;
+use k8s_openapi::api::authentication::v1::BoundObjectReference;
+use k8s_openapi::api::coordination::v1::Lease;
+use k8s_openapi::api::core::v1::{ConfigMap, Event, Node, Pod, Secret};
+
+use super::ApiError;
+use crate::pod::{PodName, PodUid, Severity};
+
+/// Writes of the status module. Every write carries the UID as precondition.
+#[async_trait]
+pub trait PodStatusPort: Send + Sync {
+    async fn get(&self, name: &PodName) -> Result<Pod, ApiError>;
+    /// Strategic-merge patch of `pods/status`; answers the object as written.
+    async fn patch(&self, name: &PodName, patch: &serde_json::Value) -> Result<Pod, ApiError>;
+    /// `DELETE` with `gracePeriodSeconds: 0`.
+    async fn finalise_delete(&self, name: &PodName, uid: &PodUid) -> Result<(), ApiError>;
+    async fn create_mirror(&self, pod: &Pod) -> Result<Pod, ApiError>;
+}
+
+/// Writes and reads of the node module.
+#[async_trait]
+pub trait NodePort: Send + Sync {
+    async fn create(&self, node: &Node) -> Result<Node, ApiError>;
+    async fn get(&self) -> Result<Node, ApiError>;
+    /// Strategic-merge patch of the node itself (labels, annotations).
+    async fn patch(&self, patch: &serde_json::Value) -> Result<Node, ApiError>;
+    /// Strategic-merge patch of `nodes/status`.
+    async fn patch_status(&self, patch: &serde_json::Value) -> Result<Node, ApiError>;
+}
+
+/// The node's heartbeat in `kube-node-lease`.
+#[async_trait]
+pub trait LeasePort: Send + Sync {
+    async fn get(&self) -> Result<Lease, ApiError>;
+    async fn create(&self, lease: &Lease) -> Result<Lease, ApiError>;
+    /// Optimistic `PUT`: fails with a conflict if the object has moved on.
+    async fn replace(&self, lease: &Lease) -> Result<Lease, ApiError>;
+}
+
+/// Where the event recorder writes.
+#[async_trait]
+pub trait EventSink: Send + Sync {
+    async fn create(&self, event: &Event) -> Result<Event, ApiError>;
+    /// Count and time of a repeated event.
+    async fn patch(
+        &self,
+        namespace: &str,
+        name: &str,
+        patch: &serde_json::Value,
+    ) -> Result<Event, ApiError>;
+}
+
+/// An event about this node.
+#[derive(Debug, Clone, PartialEq)]
+pub struct NodeEvent {
+    pub severity: Severity,
+    pub reason: &'static str,
+    pub message: String,
+}
+
+/// Objects that a pod refers to. A node may read just those of its own pods.
+#[async_trait]
+pub trait ObjectRefs: Send + Sync {
+    /// `Ok(None)`: there is no such object.
+    async fn config_map(&self, namespace: &str, name: &str) -> Result<Option<ConfigMap>, ApiError>;
+    async fn secret(&self, namespace: &str, name: &str) -> Result<Option<Secret>, ApiError>;
+}
+
+/// Service-account tokens (TokenRequest).
+#[async_trait]
+pub trait Tokens: Send + Sync {
+    async fn request(&self, spec: &TokenRequestSpec) -> Result<BoundToken, ApiError>;
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub struct TokenRequestSpec {
+    pub namespace: String,
+    pub service_account: String,
+    /// Empty: the API server's own audience.
+    pub audiences: Vec<String>,
+    pub expiration_seconds: i64,
+    /// The pod that the token dies with.
+    pub bound_to: BoundObjectReference,
+}
+
+/// A token and its life.
+#[derive(Clone, PartialEq, Eq)]
+pub struct BoundToken {
+    pub token: String,
+    pub issued_at: jiff::Timestamp,
+    pub expires_at: jiff::Timestamp,
+}
+
+impl std::fmt::Debug for BoundToken {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("BoundToken")
+            .field("token", &"redacted")
+            .field("issued_at", &self.issued_at)
+            .field("expires_at", &self.expires_at)
+            .finish()
+    }
+}

@@ -1,0 +1,53 @@
+//! What other modules hand in before a container can be rendered: mounted
+//! volumes, per-container files, and the objects a spec refers to.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::{ConfigMap, Secret};
+use serde::Serialize;
+
+/// Where each volume of a pod is on this host.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
+pub struct MountedVolumes {
+    pub volumes: BTreeMap<String, MountedVolume>,
+    /// When some content (a service-account token) must be written anew.
+    pub refresh_at: Option<Timestamp>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct MountedVolume {
+    pub host_path: PathBuf,
+    /// The volume itself is read-only, whatever the mount says.
+    pub read_only: bool,
+}
+
+/// Files of one container under the pod's directory.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
+pub struct ContainerFiles {
+    /// Mounted at `/etc/hosts`; `None` if the container mounts its own.
+    pub etc_hosts: Option<PathBuf>,
+    /// Mounted at `terminationMessagePath`.
+    pub termination_log: Option<PathBuf>,
+}
+
+/// Names of the API objects that a pod's environment refers to. Collected
+/// before rendering, so that rendering stays a pure function.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
+pub struct PodRefs {
+    pub config_maps: BTreeSet<String>,
+    pub secrets: BTreeSet<String>,
+    /// `imagePullSecrets`; a missing one is not fatal.
+    pub pull_secrets: BTreeSet<String>,
+}
+
+/// The objects behind [`PodRefs`]. An object that does not exist is absent
+/// from its map; whether that is an error is for the reader to say.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct ResolvedRefs {
+    pub config_maps: BTreeMap<String, ConfigMap>,
+    pub secrets: BTreeMap<String, Secret>,
+    /// Service environment variables, in no particular order.
+    pub service_env: Vec<(String, String)>,
+}

@@ -1,0 +1,28 @@
+//! The pod domain, without effects: what is wanted ([`model`]), what is
+//! observed ([`observed`]), what is remembered ([`memory`]), and the pure
+//! functions between them: the planner, the renderer and the status.
+//!
+//! Nothing in here waits, reads a clock, a file or the network; `now` is an
+//! argument. `tests/layers.rs` holds it to that.
+
+pub mod cgroup;
+pub mod event;
+pub mod facts;
+pub mod inputs;
+pub mod memory;
+pub mod model;
+pub mod observed;
+pub mod spec;
+pub mod stamp;
+
+pub use event::{ContainerKind, ContainerRef, PodEvent, Severity};
+pub use facts::NodeFacts;
+pub use memory::PodMemory;
+pub use model::{
+    DesiredPod, DesiredPods, Intent, Origin, PodName, PodUid, SourcesReady, Termination,
+    TerminationReason, WaitingReason, Wakeup,
+};
+pub use observed::{
+    ContainerId, ContainerState, Exit, ObservedContainer, ObservedPod, ObservedSandbox, SandboxId,
+    SandboxState,
+};

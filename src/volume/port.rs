@@ -1,0 +1,44 @@
+//! The port through which workers use volumes.
+
+use async_trait::async_trait;
+
+use super::VolumeError;
+use crate::pod::inputs::{ContainerFiles, MountedVolumes};
+use crate::pod::{DesiredPod, PodUid};
+
+/// Volumes of pods. All verbs are idempotent and may be repeated after a crash
+/// at any point.
+#[async_trait]
+pub trait Volumes: Send + Sync {
+    /// Makes the pod's directories and sets up every volume that a container
+    /// mounts; renews contents that are due.
+    async fn ensure(&self, pod: &DesiredPod) -> Result<MountedVolumes, VolumeError>;
+    /// Writes the files of one container instance.
+    async fn container_files(
+        &self,
+        request: &ContainerFilesRequest,
+    ) -> Result<ContainerFiles, VolumeError>;
+    /// Unmounts and removes all of the pod's volumes.
+    async fn tear_down(&self, uid: &PodUid) -> Result<(), VolumeError>;
+    /// Removes the pod's directory, after [`Volumes::tear_down`].
+    async fn remove_pod_directory(&self, uid: &PodUid) -> Result<(), VolumeError>;
+    /// Pods that have a directory under the root directory.
+    async fn pods_on_disk(&self) -> Result<Vec<PodUid>, VolumeError>;
+}
+
+/// What one container instance needs on disk.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ContainerFilesRequest {
+    pub uid: PodUid,
+    pub container: String,
+    /// Whole text of `/etc/hosts`; `None`: the container has its own.
+    pub etc_hosts: Option<String>,
+    /// Whether the container has a termination message path.
+    pub termination_log: TerminationLog,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TerminationLog {
+    Wanted,
+    NotWanted,
+}
