@@ -59,14 +59,18 @@ cgroup_inherit_cpuset() {
 
 # cgroup_daemons: the directory whose cgroup.procs lists the cluster's processes.
 cgroup_daemons() {
-	local mount
+	local controller
 	if [[ $(cgroup_mode) == v2 ]]; then
-		mount=/sys/fs/cgroup
-	else
-		mount=$(cgroup_mounts cgroup | grep -m 1 -e '/pids$' -e '/systemd$' -e '/freezer$') ||
-			die "no pids, systemd or freezer cgroup hierarchy is mounted"
+		echo "/sys/fs/cgroup$C_CGROUP/daemons"
+		return
 	fi
-	echo "$mount$C_CGROUP/daemons"
+	for controller in pids systemd freezer; do
+		if cgroup_mounts cgroup | grep -qx "/sys/fs/cgroup/$controller"; then
+			echo "/sys/fs/cgroup/$controller$C_CGROUP/daemons"
+			return
+		fi
+	done
+	die "no pids, systemd or freezer cgroup hierarchy is mounted at /sys/fs/cgroup"
 }
 
 # cgroup_dirs: the cluster's directory in every hierarchy that has one.

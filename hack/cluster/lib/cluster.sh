@@ -15,6 +15,9 @@ FIRST_OCTET=10
 FIRST_NETWORK=200
 MAX_CLUSTERS=50
 
+# There while the host's /var/lib/kubelet is an empty directory made by us.
+VAR_LIB_KUBELET_IS_OURS=$CLUSTERS_DIR/.var-lib-kubelet
+
 # cluster_names: all that there is a trace of, complete or not.
 cluster_names() {
 	{
@@ -150,6 +153,11 @@ clusters_dir_remove() {
 		[[ ! -d $CLUSTERS_DIR/${file##*/} ]] || continue
 		(! lock "$file" 0 || unlock_and_forget "$file")
 	done
+	[[ -z $(cluster_names) ]] || return 0
+	if [[ -e $VAR_LIB_KUBELET_IS_OURS ]]; then
+		rmdir /var/lib/kubelet 2>/dev/null || true
+		rm -f "$VAR_LIB_KUBELET_IS_OURS"
+	fi
 	rmdir "$CLUSTERS_DIR/.locks" "$CLUSTERS_DIR" 2>/dev/null || true
 	[[ -n ${KUBELET_RS_STATE:-} ]] || rmdir "$STATE_DIR" 2>/dev/null || true
 }

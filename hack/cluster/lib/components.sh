@@ -290,8 +290,10 @@ our_kubelet() {
 node_configure() {
 	local kind=$1 kubelet=$2 config_dir=$3
 	shift 3
+	local command=("$kubelet")
+	[[ $kind != upstream ]] || hide_var_lib_kubelet command
 	kubelet_config >"$C_DIR/kubelet.yaml"
-	command_write kubelet "$kubelet" \
+	command_write kubelet "${command[@]}" \
 		--config="$C_DIR/kubelet.yaml" ${config_dir:+--config-dir="$config_dir"} \
 		--kubeconfig="$C_DIR/kubelet.kubeconfig" \
 		--hostname-override="$C_NODE_NAME" --node-ip="$C_NODE_IP" \
@@ -303,6 +305,24 @@ node_configure() {
 		rm -f "$C_DIR/cmd/kube-proxy"
 	fi
 	echo "$kind" >"$C_DIR/node"
+}
+
+# hide_var_lib_kubelet COMMAND: prefixes the command line in that array. Whatever
+# its root directory, upstream's kubelet clears /var/lib/kubelet/device-plugins and
+# listens there: two of them would fight, and one beside the host's own kubelet
+# would break that. So it gets another directory there, in a mount namespace that
+# otherwise shares mounts with the host's.
+hide_var_lib_kubelet() {
+	local -n command_ref=$1
+	if [[ ! -d /var/lib/kubelet ]]; then
+		mkdir /var/lib/kubelet
+		: >"$VAR_LIB_KUBELET_IS_OURS"
+	fi
+	mkdir -p "$C_DIR/var-lib-kubelet"
+	# shellcheck disable=SC2016
+	command_ref=(unshare --mount --propagation unchanged --
+		sh -ec 'mount --make-private "$1"; mount --bind "$2" /var/lib/kubelet; shift 2; exec "$@"' hide
+		"$(findmnt --noheadings --output TARGET --target /var/lib)" "$C_DIR/var-lib-kubelet" "${command_ref[@]}")
 }
 
 # No image garbage collection and low eviction thresholds: the host's disk is not

@@ -6,7 +6,7 @@
 # if there is no such process or only its zombie.
 process_start() {
 	local stat
-	{ stat=$(<"/proc/$1/stat"); } 2>/dev/null || return 1
+	{ stat=$(<"/proc/$1/stat"); } 2>/dev/null && [[ -n $stat ]] || return 1
 	# Field 2 is the name in parentheses, which may hold spaces; 3 the state, 22 the start.
 	local -a fields
 	read -ra fields <<<"${stat##*) }"
@@ -17,7 +17,7 @@ process_start() {
 # process_state PID: running or paused.
 process_state() {
 	local stat
-	{ stat=$(<"/proc/$1/stat"); } 2>/dev/null || return 1
+	{ stat=$(<"/proc/$1/stat"); } 2>/dev/null && [[ -n $stat ]] || return 1
 	stat=${stat##*) }
 	[[ ${stat:0:1} == T ]] && echo paused || echo running
 }

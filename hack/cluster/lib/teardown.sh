@@ -34,7 +34,8 @@ cluster_pids() {
 	fi
 	for dir in /proc/[0-9]*; do
 		pid=${dir#/proc/}
-		{ stat=$(<"$dir/stat"); } 2>/dev/null || continue
+		# A process that ends meanwhile reads as an error or as nothing.
+		{ stat=$(<"$dir/stat"); } 2>/dev/null && [[ -n $stat ]] || continue
 		read -ra fields <<<"${stat##*) }"
 		parent[$pid]=${fields[1]}
 		[[ ${fields[0]} != [ZX] ]] || continue
@@ -71,14 +72,16 @@ cluster_pids() {
 	for pid in "${!doomed[@]}"; do
 		[[ -n ${spared[$pid]:-} ]] || ! process_start "$pid" >/dev/null || echo "$pid"
 	done
+	return 0
 }
 
 # cluster_kill: kills them all; true once none is left.
 cluster_kill() {
 	local pids
-	mapfile -t pids < <(cluster_pids)
-	((${#pids[@]})) || return 0
-	kill -KILL "${pids[@]}" 2>/dev/null || true
+	pids=$(cluster_pids) || return 1
+	[[ -n $pids ]] || return 0
+	# shellcheck disable=SC2086
+	kill -KILL $pids 2>/dev/null || true
 	return 1
 }
 
