@@ -120,7 +120,7 @@ cluster_is_stale() {
 	local pid start name
 	if [[ -e $C_DIR/owner ]]; then
 		read -r pid start <"$C_DIR/owner" && [[ -n $start ]] || return 0
-		! [[ $start == "$(process_start "$pid")" ]]
+		[[ $start != "$(process_start "$pid")" ]]
 	else
 		for name in "${COMPONENTS[@]}"; do
 			! daemon_pid "$name" >/dev/null || return 1
@@ -151,7 +151,7 @@ clusters_dir_remove() {
 	local file
 	for file in "$CLUSTERS_DIR"/.locks/*; do
 		[[ ! -d $CLUSTERS_DIR/${file##*/} ]] || continue
-		(! lock "$file" 0 || unlock_and_forget "$file")
+		(lock "$file" 0 && unlock_and_forget "$file") || true
 	done
 	[[ -z $(cluster_names) ]] || return 0
 	if [[ -e $VAR_LIB_KUBELET_IS_OURS ]]; then

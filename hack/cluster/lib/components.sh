@@ -59,6 +59,7 @@ containerd_configure() {
 	*) die "--containerd $C_CONTAINERD, but $program is $version" ;;
 	esac
 	cni_config >"$C_DIR/cni/10-ptp.conflist"
+	printf '%s: unix://%s\n' runtime-endpoint "$C_SOCKET" image-endpoint "$C_SOCKET" >"$C_DIR/crictl.yaml"
 	command_write containerd "$program" --config "$C_DIR/containerd.toml" --log-level info
 }
 
@@ -193,6 +194,8 @@ credentials_make() {
 	cp -p "$C_PKI/kubelet.conf" "$C_DIR/kubelet.kubeconfig"
 }
 
+# The controller manager gets a higher rate of requests than its default, which
+# alone would take 5 s of its start.
 control_plane_configure() {
 	local bin
 	bin=$(tools_dir kubernetes)
@@ -225,7 +228,7 @@ control_plane_configure() {
 		--kubeconfig="$C_PKI/controller-manager.conf" \
 		--authentication-kubeconfig="$C_PKI/controller-manager.conf" \
 		--authorization-kubeconfig="$C_PKI/controller-manager.conf" \
-		--bind-address=127.0.0.1 --leader-elect=false \
+		--bind-address=127.0.0.1 --leader-elect=false --kube-api-qps=500 --kube-api-burst=1000 \
 		--controllers='*,bootstrapsigner,tokencleaner' --use-service-account-credentials=true \
 		--allocate-node-cidrs=true --cluster-cidr="$C_POD_CIDR" --node-cidr-mask-size=24 \
 		--service-cluster-ip-range="$C_SERVICE_CIDR" \
@@ -375,10 +378,15 @@ kube_proxy_config() {
 ready_kubelet() { ask http://127.0.0.1:10248/healthz; }
 ready_kube_proxy() { ask http://127.0.0.1:10256/healthz; }
 
-# node_start: kubelet, and kube-proxy if the node is upstream's; until Ready.
-node_start() {
+# node_launch: starts kubelet, and kube-proxy if the node is upstream's.
+node_launch() {
+	node_was_renewed=$(node_lease_renewal)
 	daemon_start kubelet
 	[[ ! -e $C_DIR/cmd/kube-proxy ]] || daemon_start kube-proxy
+}
+
+# node_await: until what node_launch started is ready, and the node too.
+node_await() {
 	daemon_await kubelet 60
 	[[ ! -e $C_DIR/cmd/kube-proxy ]] || daemon_await kube-proxy 60
 	if ! wait_until 60 node_is_ready; then
@@ -389,8 +397,15 @@ node_start() {
 	say "node $C_NODE_NAME Ready"
 }
 
+# The Ready condition may be a previous agent's; if there was one, a Lease renewed
+# since tells that this one lives. (A new node's first Lease can take 10 s.)
 node_is_ready() {
-	[[ $(kubectl get node "$C_NODE_NAME" -o jsonpath='{.status.conditions[?(@.type=="Ready")].status}' 2>/dev/null) == True ]]
+	[[ $(kubectl get node "$C_NODE_NAME" -o jsonpath='{.status.conditions[?(@.type=="Ready")].status}' 2>/dev/null) == True ]] &&
+		[[ -z $node_was_renewed || $(node_lease_renewal) != "$node_was_renewed" ]]
+}
+
+node_lease_renewal() {
+	kubectl -n kube-node-lease get lease "$C_NODE_NAME" -o jsonpath='{.spec.renewTime}' 2>/dev/null || true
 }
 
 # node_stop: the node's daemons; upstream's proxy takes its rules along.

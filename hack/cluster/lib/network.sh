@@ -15,13 +15,13 @@ network_up() {
 	ip link add "$C_VETH" type veth peer name eth0 netns "$C_NETNS_NAME"
 	ip addr add "$C_HOST_IP/24" dev "$C_VETH"
 	ip link set "$C_VETH" up
-	in_netns sh -ec '
-		ip link set lo up
-		ip addr add "$1/24" dev eth0
-		ip link set eth0 up
-		ip route add default via "$2"
-		echo 1 >/proc/sys/net/ipv4/ip_forward
-	' - "$C_NODE_IP" "$C_HOST_IP"
+	ip -netns "$C_NETNS_NAME" -batch - <<-END
+		link set lo up
+		addr add $C_NODE_IP/24 dev eth0
+		link set eth0 up
+		route add default via $C_HOST_IP
+	END
+	echo 1 | in_netns tee /proc/sys/net/ipv4/ip_forward >/dev/null
 	ip route add "$C_POD_CIDR" via "$C_NODE_IP" dev "$C_VETH"
 	ip route add "$C_SERVICE_CIDR" via "$C_NODE_IP" dev "$C_VETH"
 }

@@ -146,11 +146,11 @@ tar_reproducibly() {
 
 # images_import CTR SOCKET IMAGE…: into namespace k8s.io, where CRI looks.
 images_import() {
-	local ctr=$1 socket=$2 image archive
+	local ctr=$1 socket=$2 image archive output
 	shift 2
 	for image; do
 		archive=$(image_archive "$image")
-		"$ctr" --address "$socket" --namespace k8s.io images import "$archive" >/dev/null ||
-			die "image $image: import into containerd at $socket failed"
+		output=$("$ctr" --address "$socket" --namespace k8s.io images import "$archive" 2>&1) ||
+			die "image $image: import into containerd at $socket failed: $output"
 	done
 }

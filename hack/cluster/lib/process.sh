@@ -2,24 +2,29 @@
 # Daemons: started in the cluster's network namespace and cgroup, known by pid and
 # start time, never signalled without a look at what runs under the pid.
 
+# process_stat PID: REPLY becomes /proc/PID/stat from field 3, the state, on. False
+# if there is no such process; one that ends meanwhile reads as nothing.
+process_stat() {
+	{ REPLY=$(<"/proc/$1/stat"); } 2>/dev/null || return 1
+	# Field 2 is the name in parentheses, which may itself hold spaces and those.
+	REPLY=${REPLY##*) }
+	[[ -n $REPLY ]]
+}
+
 # process_start PID: when it started, in clock ticks since boot; empty and false
 # if there is no such process or only its zombie.
 process_start() {
-	local stat
-	{ stat=$(<"/proc/$1/stat"); } 2>/dev/null && [[ -n $stat ]] || return 1
-	# Field 2 is the name in parentheses, which may hold spaces; 3 the state, 22 the start.
 	local -a fields
-	read -ra fields <<<"${stat##*) }"
+	process_stat "$1" || return 1
+	read -ra fields <<<"$REPLY"
 	[[ ${fields[0]} != [ZX] ]] || return 1
 	echo "${fields[19]}"
 }
 
 # process_state PID: running or paused.
 process_state() {
-	local stat
-	{ stat=$(<"/proc/$1/stat"); } 2>/dev/null && [[ -n $stat ]] || return 1
-	stat=${stat##*) }
-	[[ ${stat:0:1} == T ]] && echo paused || echo running
+	process_stat "$1" || return 1
+	[[ $REPLY == T* ]] && echo paused || echo running
 }
 
 # daemon_pid NAME: its pid, if it runs. Every daemon has the cluster's directory
@@ -81,13 +86,15 @@ daemon_signal() {
 
 daemon_is_gone() { ! daemon_pid "$1" >/dev/null; }
 
-# daemon_stop NAME: TERM, and KILL after 20 s. A paused process gets its TERM only
-# when it continues.
+# daemon_stop NAME: TERM, and KILL if that takes too long: the API server would wait
+# a minute for its watchers. A paused process gets its TERM only when it continues.
 daemon_stop() {
+	local seconds=20
+	[[ $1 != apiserver ]] || seconds=5
 	daemon_signal TERM "$1"
 	daemon_signal CONT "$1"
-	if ! wait_until 20 daemon_is_gone "$1"; then
-		warn "$1 did not end within 20 s of SIGTERM, killing it"
+	if ! wait_until "$seconds" daemon_is_gone "$1"; then
+		say "$1 did not end within $seconds s of SIGTERM, killing it"
 		daemon_kill "$1"
 	fi
 	rm -f "$C_DIR/run/$1.pid"

@@ -19,6 +19,24 @@ cluster_teardown() {
 	if [[ -d $C_DIR ]]; then
 		rm -rf --one-file-system "$C_DIR"
 	fi
+	local traces
+	traces=$(cluster_traces)
+	[[ -z $traces ]] || die "cluster $C_NAME: not everything could be removed:
+$traces"
+}
+
+# cluster_traces: what is left of the cluster, a line each; nothing after a teardown.
+cluster_traces() {
+	local path pid
+	for pid in $(cluster_pids); do
+		printf 'process %s: %s\n' "$pid" "$(tr '\0' ' ' <"/proc/$pid/cmdline" | cut -c 1-100)"
+	done
+	mounts_below "$C_DIR" | sed 's/^/mount /'
+	cgroup_dirs | sed 's/^/cgroup /'
+	for path in "$C_NETNS" "$C_DIR" ${C_VETH:+"/sys/class/net/$C_VETH"}; do
+		[[ ! -e $path ]] || echo "$path"
+	done
+	shared_files
 }
 
 # --- processes -----------------------------------------------------------------
@@ -27,16 +45,15 @@ cluster_teardown() {
 # network namespace or cgroup, except this script and its ancestors.
 cluster_pids() {
 	local -A parent=() doomed=() spared=()
-	local pid dir netns='' stat fields args name
+	local pid dir netns='' fields args name
 	if [[ -e $C_NETNS && $(stat -fLc %T "$C_NETNS") == nsfs ]]; then
 		netns=net:[$(stat -Lc %i "$C_NETNS")]
 		[[ $netns != "$(readlink /proc/1/ns/net)" ]] || netns=''
 	fi
 	for dir in /proc/[0-9]*; do
 		pid=${dir#/proc/}
-		# A process that ends meanwhile reads as an error or as nothing.
-		{ stat=$(<"$dir/stat"); } 2>/dev/null && [[ -n $stat ]] || continue
-		read -ra fields <<<"${stat##*) }"
+		process_stat "$pid" || continue
+		read -ra fields <<<"$REPLY"
 		parent[$pid]=${fields[1]}
 		[[ ${fields[0]} != [ZX] ]] || continue
 		if [[ -n $netns && $(readlink "$dir/ns/net" 2>/dev/null) == "$netns" ]]; then
@@ -121,13 +138,18 @@ container_cgroups_remove() {
 # Links for log shippers and CNI's cached results are in directories of the host;
 # ours are known by the cluster's directory in them.
 shared_files_remove() {
-	local link file
-	for link in /var/log/containers/*.log; do
-		[[ $(readlink "$link") != "$C_DIR"/* ]] || rm -f "$link"
+	local path
+	while read -r path; do
+		rm -f "$path"
+	done < <(shared_files)
+}
+
+shared_files() {
+	local path
+	for path in /var/log/containers/*.log; do
+		[[ $(readlink "$path") != "$C_DIR"/* ]] || echo "$path"
 	done
-	for file in /var/lib/cni/results/*; do
-		! grep -qsF -e "$C_DIR/" -e "\"kubelet-rs-$C_NAME\"" "$file" || rm -f "$file"
-	done
+	grep -lsF -e "$C_DIR/" -e "\"kubelet-rs-$C_NAME\"" /dev/null /var/lib/cni/results/* || true
 }
 
 # --- mounts --------------------------------------------------------------------

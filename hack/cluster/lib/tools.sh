@@ -4,6 +4,7 @@
 # built once into CACHE_DIR/tools/SET-HASH, where HASH covers go.mod, go.sum and
 # the build flags; a directory that is there is complete.
 
+# shellcheck disable=SC2034
 TOOL_SETS=(kubernetes etcd containerd cni crictl)
 
 # The version stamped into Kubernetes' programs: kubeadm and version checks refuse
