@@ -39,11 +39,12 @@ cgroup_up() {
 	mkdir -p "$(cgroup_daemons)"
 }
 
-# cgroup_delegate DIR: makes all its controllers available to its children. One by
-# one, as a refused one would take the others along.
+# cgroup_delegate DIR: makes available to its children the controllers that a
+# kubelet wants. One by one, as a refused one would take the others along.
 cgroup_delegate() {
 	local controller
 	for controller in $(<"$1/cgroup.controllers"); do
+		[[ $controller =~ ^(cpuset|cpu|io|memory|hugetlb|pids)$ ]] || continue
 		echo "+$controller" >"$1/cgroup.subtree_control" ||
 			warn "cgroup controller $controller is not available below $1"
 	done

@@ -310,6 +310,13 @@ node_configure() {
 	echo "$kind" >"$C_DIR/node"
 }
 
+# node_configure_none: for a node agent that someone else starts.
+node_configure_none() {
+	kubelet_config >"$C_DIR/kubelet.yaml"
+	rm -f "$C_DIR/cmd/kubelet" "$C_DIR/cmd/kube-proxy"
+	echo none >"$C_DIR/node"
+}
+
 # hide_var_lib_kubelet COMMAND: prefixes the command line in that array. Whatever
 # its root directory, upstream's kubelet clears /var/lib/kubelet/device-plugins and
 # listens there: two of them would fight, and one beside the host's own kubelet
@@ -408,14 +415,12 @@ node_lease_renewal() {
 	kubectl -n kube-node-lease get lease "$C_NODE_NAME" -o jsonpath='{.spec.renewTime}' 2>/dev/null || true
 }
 
-# node_stop: the node's daemons; upstream's proxy takes its rules along.
+# node_stop: the node's daemons and their iptables rules; containers stay.
 node_stop() {
-	local had_proxy=''
-	[[ ! -e $C_DIR/cmd/kube-proxy ]] || had_proxy=1
 	daemon_stop kube-proxy
 	daemon_stop kubelet
-	[[ -z $had_proxy ]] || in_netns "$(tools_dir kubernetes)/kube-proxy" --cleanup >>"$C_DIR/log/kube-proxy.log" 2>&1 ||
+	[[ $(<"$C_DIR/node") == none ]] ||
+		in_netns "$(tools_dir kubernetes)/kube-proxy" --cleanup >>"$C_DIR/log/kube-proxy.log" 2>&1 ||
 		warn "kube-proxy --cleanup failed (see $C_DIR/log/kube-proxy.log)"
-	rm -f "$C_DIR/cmd/kubelet" "$C_DIR/cmd/kube-proxy"
-	echo none >"$C_DIR/node"
+	node_configure_none
 }

@@ -28,14 +28,15 @@ process_state() {
 }
 
 # daemon_pid NAME: its pid, if it runs. Every daemon has the cluster's directory
-# somewhere in its command line, which with the start time rules out a stranger.
+# somewhere in its command line, which with the start time rules out a stranger. In
+# the middle of an exec the command line reads as empty.
 daemon_pid() {
 	local pid start args
 	[[ -e $C_DIR/run/$1.pid ]] || return 1
 	read -r pid start <"$C_DIR/run/$1.pid" && [[ -n $start ]] || return 1
 	[[ $start == "$(process_start "$pid")" ]] || return 1
 	{ args=$(tr '\0' ' ' <"/proc/$pid/cmdline"); } 2>/dev/null || return 1
-	[[ $args == *"$C_DIR/"* ]] || return 1
+	[[ -z $args || $args == *"$C_DIR/"* ]] || return 1
 	echo "$pid"
 }
 
