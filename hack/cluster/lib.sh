@@ -22,9 +22,9 @@ LIB_DIR=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")" && pwd)
 REPO_DIR=$(cd -- "$LIB_DIR/../.." && pwd)
 
 # Built tools and images: content-addressed, safe to delete at any time.
-CACHE_DIR=${KUBELET_RS_CACHE:-/var/cache/kubelet-rs}
+CACHE_DIR=$(realpath -m -- "${KUBELET_RS_CACHE:-/var/cache/kubelet-rs}")
 # Running clusters.
-STATE_DIR=${KUBELET_RS_STATE:-/var/lib/kubelet-rs}
+STATE_DIR=$(realpath -m -- "${KUBELET_RS_STATE:-/var/lib/kubelet-rs}")
 CLUSTERS_DIR=$STATE_DIR/clusters
 
 # --- talking -----------------------------------------------------------------
@@ -106,9 +106,9 @@ install_packages() {
 	say "installing Debian packages: $*"
 	local log
 	log=$(mktemp)
-	if ! { DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends "$@" ||
-		{ apt-get update && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends "$@"; }; } \
-		>"$log" 2>&1 </dev/null; then
+	local -x DEBIAN_FRONTEND=noninteractive
+	local install=(apt-get -o DPkg::Lock::Timeout=300 install -y --no-install-recommends "$@")
+	if ! { "${install[@]}" || { apt-get update && "${install[@]}"; }; } >"$log" 2>&1 </dev/null; then
 		tail -n 20 "$log" >&2
 		rm -f "$log"
 		die "apt-get could not install: $*"
@@ -135,8 +135,9 @@ debian_file() {
 			{ apt-get download -q "$package" || { apt-get update -q && apt-get download -q "$package"; }; } >&2
 			dpkg-deb -x ./*.deb root
 		) || die "cannot download Debian package $package"
-		rm -rf "$cached"
-		mv -T "$tmp/root" "$cached"
+		# Another process may have been faster.
+		mv -T "$tmp/root" "$cached" 2>/dev/null || [[ -e $cached$path ]] ||
+			die "package $package has no $path, or $cached is in the way"
 		rm -rf "$tmp"
 	fi
 	echo "$cached$path"
