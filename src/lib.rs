@@ -1,6 +1,7 @@
 //! kubelet-rs: a Kubernetes node agent.
 pub mod apiserver;
 pub mod cgroup;
+pub mod config;
 pub mod error;
 pub mod pod;
 pub mod runtime;
