@@ -64,12 +64,6 @@ impl GoDuration {
     pub fn to_std(self) -> Duration {
         Duration::from_nanos(u64::try_from(self.0).unwrap_or(0))
     }
-
-    /// The same length as a [`Duration`]; `None` for zero and below, which many settings
-    /// use for "off".
-    pub fn positive(self) -> Option<Duration> {
-        (self.0 > 0).then(|| self.to_std())
-    }
 }
 
 impl FromStr for GoDuration {

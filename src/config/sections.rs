@@ -335,7 +335,7 @@ pub struct EvictionConfig {
     /// How long a pressure condition stays after it was last seen.
     #[serde(serialize_with = "as_go_string")]
     pub pressure_transition_period: Duration,
-    /// Cap of pod grace periods in soft evictions; `None`: the pod's own period.
+    /// Cap of pod grace periods in soft evictions; `None`: the pod's own period counts.
     #[serde(serialize_with = "option_as_go_string")]
     pub max_pod_grace_period: Option<Duration>,
     /// `--experimental-allocatable-ignore-eviction`: hard thresholds do not lower allocatable.
@@ -418,6 +418,8 @@ pub struct PathsConfig {
     pub volume_plugin_dir: PathBuf,
     /// `--lock-file`: held for the life of the process.
     pub lock_file: Option<PathBuf>,
+    /// `--exit-on-lock-contention`: exit when another process opens the lock file.
+    pub exit_on_lock_contention: bool,
 }
 
 impl PathsConfig {

@@ -1,0 +1,211 @@
+//! Reads the files a command line names and makes the configuration.
+//!
+//! Layers, each over the one before: built-in defaults for running without a file, the
+//! `--config` file, the drop-ins of `--config-dir`, flags. Fields still unset then get
+//! their defaults. Every layer is checked by itself, so an error in a file is reported even
+//! if a later layer would hide it, and all errors of all layers are reported together.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use walkdir::WalkDir;
+
+use super::cli::{RunArgs, given};
+use super::document::{self, Node, Value};
+use super::error::{ConfigError, ConfigErrors, ConfigWarning, Problem};
+use super::gates::{self, GateNotice, Resolution};
+use super::raw::KubeletConfiguration;
+use super::resolve::{self, Inputs, Problems};
+use super::schema::Read;
+use super::sections::Config;
+use super::{defaults, flags, support, validate};
+
+const API_VERSION: &str = "kubelet.config.k8s.io/v1beta1";
+const KIND: &str = "KubeletConfiguration";
+
+/// A configuration, and what to tell about it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Loaded {
+    /// The configuration.
+    pub config: Config,
+    /// What is set and has no effect, and the like; to be logged at start.
+    pub warnings: Vec<ConfigWarning>,
+}
+
+/// Makes the configuration of an agent on this machine.
+///
+/// # Errors
+/// Everything that makes the command line and the files it names unusable.
+pub fn load(args: &RunArgs) -> Result<Loaded, ConfigErrors> {
+    // Without a name for the node the loading fails, and says so.
+    let hostname = nix::unistd::gethostname().unwrap_or_default();
+    load_for_host(args, &hostname.to_string_lossy())
+}
+
+/// Makes the configuration of an agent on the machine called `hostname`.
+///
+/// # Errors
+/// Everything that makes the command line and the files it names unusable.
+pub fn load_for_host(args: &RunArgs, hostname: &str) -> Result<Loaded, ConfigErrors> {
+    let mut problems = Problems(args.errors.clone());
+    let mut tree = base_layer(args, &mut problems.0);
+    if let Some(directory) = given(&args.node.config_dir) {
+        for drop_in in drop_ins(Path::new(directory), &mut problems.0) {
+            if let Some(layer) = read_layer(&drop_in, &mut problems.0) {
+                tree.merge(layer);
+            }
+        }
+    }
+    // Read before flags replace anything; the flags' own errors come from the second pass.
+    let files_are_sound = problems.0.len() == args.errors.len();
+    flags::apply(&args.fields, &mut tree);
+    let mut errors = Vec::new();
+    let raw = KubeletConfiguration::read(Some(&tree), "", &mut errors);
+    errors.retain(|error| files_are_sound || error.origin.is_flag());
+    let is_typed = errors.is_empty();
+    problems.0.extend(errors);
+    if !(files_are_sound && is_typed) {
+        // Rules between fields would only report the consequences.
+        return Err(ConfigErrors(problems.0));
+    }
+    finish(args, hostname, raw, problems)
+}
+
+/// Defaults, gates, rules and sections, once every field is known to have its type.
+fn finish(
+    args: &RunArgs,
+    hostname: &str,
+    mut raw: KubeletConfiguration,
+    mut problems: Problems,
+) -> Result<Loaded, ConfigErrors> {
+    let mut warnings = args.warnings.clone();
+    let gates = resolve_gates(&raw, &mut problems, &mut warnings);
+    defaults::apply(&mut raw);
+    validate::check(&raw, &gates, &mut problems);
+    let inputs = Inputs {
+        raw: &raw,
+        flags: &args.node,
+        hostname,
+        gates,
+    };
+    let config = resolve::config(&inputs, &mut problems);
+    let (unsupported, refused) = support::review(&raw, &defaults::pristine());
+    warnings.extend(unsupported);
+    problems.0.extend(refused);
+    if problems.0.is_empty() {
+        Ok(Loaded { config, warnings })
+    } else {
+        Err(ConfigErrors(problems.0))
+    }
+}
+
+fn resolve_gates(
+    raw: &KubeletConfiguration,
+    problems: &mut Problems,
+    warnings: &mut Vec<ConfigWarning>,
+) -> gates::FeatureGates {
+    let setting = &raw.feature_gates;
+    let Resolution {
+        gates,
+        errors,
+        notices,
+    } = gates::resolve(&setting.get());
+    for (gate, error) in errors {
+        problems.add(setting.invalid(format!("{gate}: {error}")));
+    }
+    for (gate, notice) in notices {
+        let what = match notice {
+            GateNotice::NotImplemented => "is not supported yet and has no effect",
+            GateNotice::AlwaysOn => "cannot be turned off here",
+        };
+        warnings.push(ConfigWarning {
+            origin: setting.origin.clone(),
+            field: setting.path.clone(),
+            message: format!("{gate} {what}"),
+        });
+    }
+    gates
+}
+
+/// The `--config` file, or what stands in for it.
+fn base_layer(args: &RunArgs, errors: &mut Vec<ConfigError>) -> Node {
+    let Some(file) = given(&args.node.config) else {
+        return defaults::legacy_layer();
+    };
+    match read_layer(Path::new(file), errors) {
+        Some(mut layer) => {
+            defaults::complete_eviction_hard(&mut layer);
+            layer
+        }
+        None => defaults::legacy_layer(),
+    }
+}
+
+/// The `*.conf` files below a directory, in the order of their paths.
+fn drop_ins(directory: &Path, errors: &mut Vec<ConfigError>) -> Vec<PathBuf> {
+    let mut files = Vec::new();
+    for entry in WalkDir::new(directory).sort_by_file_name() {
+        match entry {
+            Ok(entry) => {
+                let is_conf = entry.path().extension().is_some_and(|ext| ext == "conf");
+                if is_conf && !entry.file_type().is_dir() {
+                    files.push(entry.into_path());
+                }
+            }
+            Err(error) => {
+                let path = error.path().unwrap_or(directory).to_path_buf();
+                let why = error
+                    .io_error()
+                    .map_or_else(|| error.to_string(), ToString::to_string);
+                errors.push(ConfigError::whole_file(&path, Problem::Unreadable(why)));
+            }
+        }
+    }
+    files
+}
+
+/// Reads and checks one file; `None` after reporting why that cannot be.
+fn read_layer(file: &Path, errors: &mut Vec<ConfigError>) -> Option<Node> {
+    let text = match fs::read_to_string(file) {
+        Ok(text) => text,
+        Err(error) => {
+            let problem = Problem::Unreadable(error.to_string());
+            errors.push(ConfigError::whole_file(file, problem));
+            return None;
+        }
+    };
+    let layer = match document::parse(&text, file) {
+        Ok(layer) => layer,
+        Err(found) => {
+            errors.extend(found);
+            return None;
+        }
+    };
+    if let Some(error) = wrong_kind(&layer, file) {
+        // The fields of another kind of object are not worth listing.
+        errors.push(error);
+        return None;
+    }
+    KubeletConfiguration::read(Some(&layer), "", errors);
+    Some(layer)
+}
+
+fn wrong_kind(layer: &Node, file: &Path) -> Option<ConfigError> {
+    let text = |key: &str| match layer.get(key).map(|node| &node.value) {
+        Some(Value::Text(text)) => Some(text.as_str()),
+        _ => None,
+    };
+    let (api_version, kind) = (text("apiVersion"), text("kind"));
+    if api_version == Some(API_VERSION) && kind == Some(KIND) {
+        return None;
+    }
+    let found = match (api_version, kind) {
+        (None, None) => "neither".to_owned(),
+        (api_version, kind) => format!(
+            "{:?} and {:?}",
+            api_version.unwrap_or_default(),
+            kind.unwrap_or_default()
+        ),
+    };
+    Some(ConfigError::whole_file(file, Problem::WrongKind(found)))
+}

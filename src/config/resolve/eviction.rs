@@ -1,0 +1,171 @@
+//! The eviction section: signals, thresholds and grace periods out of maps of text.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use super::super::cli::NodeFlags;
+use super::super::duration::GoDuration;
+use super::super::quantity::Quantity;
+use super::super::raw::KubeletConfiguration;
+use super::super::schema::Setting;
+use super::super::sections::{EvictionConfig, EvictionSignal, SoftThreshold, ThresholdValue};
+use super::Problems;
+
+/// Signals by the names they have in configuration.
+const SIGNALS: [(&str, EvictionSignal); 9] = [
+    ("memory.available", EvictionSignal::MemoryAvailable),
+    (
+        "allocatableMemory.available",
+        EvictionSignal::AllocatableMemoryAvailable,
+    ),
+    ("nodefs.available", EvictionSignal::NodeFsAvailable),
+    ("nodefs.inodesFree", EvictionSignal::NodeFsInodesFree),
+    ("imagefs.available", EvictionSignal::ImageFsAvailable),
+    ("imagefs.inodesFree", EvictionSignal::ImageFsInodesFree),
+    (
+        "containerfs.available",
+        EvictionSignal::ContainerFsAvailable,
+    ),
+    (
+        "containerfs.inodesFree",
+        EvictionSignal::ContainerFsInodesFree,
+    ),
+    ("pid.available", EvictionSignal::PidAvailable),
+];
+
+type TextMap = Setting<BTreeMap<String, String>>;
+
+pub(super) fn eviction(
+    raw: &KubeletConfiguration,
+    flags: &NodeFlags,
+    problems: &mut Problems,
+) -> EvictionConfig {
+    EvictionConfig {
+        hard: thresholds(&raw.eviction_hard, problems),
+        soft: soft_thresholds(raw, problems),
+        minimum_reclaim: minimum_reclaim(&raw.eviction_minimum_reclaim, problems),
+        pressure_transition_period: problems.period(&raw.eviction_pressure_transition_period),
+        max_pod_grace_period: u64::try_from(raw.eviction_max_pod_grace_period.get())
+            .ok()
+            .map(Duration::from_secs),
+        ignored_in_allocatable: flags
+            .experimental_allocatable_ignore_eviction
+            .unwrap_or(false),
+    }
+}
+
+/// The entries of a map whose keys are signals.
+fn by_signal(map: &TextMap, problems: &mut Problems) -> Vec<(EvictionSignal, String, String)> {
+    let mut known = Vec::new();
+    for (name, given) in map.get() {
+        match SIGNALS.iter().find(|(signal, _)| *signal == name) {
+            Some((_, signal)) => known.push((*signal, name, given)),
+            None => problems.add(map.invalid(format!("{name:?} is not an eviction signal"))),
+        }
+    }
+    known
+}
+
+/// What a threshold may be.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Bound {
+    /// More than nothing; `0%` and `100%` are ways to say "no threshold".
+    Threshold,
+    /// Nothing or more.
+    Reclaim,
+}
+
+fn thresholds(map: &TextMap, problems: &mut Problems) -> BTreeMap<EvictionSignal, ThresholdValue> {
+    by_signal(map, problems)
+        .into_iter()
+        .filter(|(_, _, given)| given != "0%" && given != "100%")
+        .filter_map(|(signal, name, given)| {
+            let value = parse(&given, Bound::Threshold);
+            let value = value
+                .map_err(|why| problems.add(map.invalid(format!("{name}: {why}"))))
+                .ok()?;
+            Some((signal, value))
+        })
+        .collect()
+}
+
+fn minimum_reclaim(
+    map: &TextMap,
+    problems: &mut Problems,
+) -> BTreeMap<EvictionSignal, ThresholdValue> {
+    by_signal(map, problems)
+        .into_iter()
+        .filter_map(|(signal, name, given)| {
+            let value = parse(&given, Bound::Reclaim)
+                .map_err(|why| problems.add(map.invalid(format!("{name}: {why}"))))
+                .ok()?;
+            Some((signal, value))
+        })
+        .collect()
+}
+
+fn parse(given: &str, bound: Bound) -> Result<ThresholdValue, String> {
+    if let Some(percent) = given.strip_suffix('%') {
+        let percent: f64 = percent
+            .parse()
+            .map_err(|_| format!("{given:?} is not a percentage"))?;
+        if !(0.0..=100.0).contains(&percent) || (bound == Bound::Reclaim && percent == 0.0) {
+            return Err(format!("{given:?} is not between 0% and 100%"));
+        }
+        return Ok(ThresholdValue::Percent(percent));
+    }
+    let quantity = Quantity::parse(given)
+        .ok_or_else(|| format!("{given:?} is neither a quantity nor a percentage"))?;
+    if quantity.is_negative() || (bound == Bound::Threshold && quantity.is_zero()) {
+        return Err(format!("{given:?} is not positive"));
+    }
+    Ok(ThresholdValue::Quantity(given.to_owned()))
+}
+
+fn soft_thresholds(
+    raw: &KubeletConfiguration,
+    problems: &mut Problems,
+) -> BTreeMap<EvictionSignal, SoftThreshold> {
+    let grace_periods = grace_periods(&raw.eviction_soft_grace_period, problems);
+    let mut soft = BTreeMap::new();
+    for (signal, value) in thresholds(&raw.eviction_soft, problems) {
+        match grace_periods.get(&signal) {
+            Some(&grace_period) => {
+                soft.insert(
+                    signal,
+                    SoftThreshold {
+                        value,
+                        grace_period,
+                    },
+                );
+            }
+            None => {
+                let name = SIGNALS.iter().find(|(_, known)| *known == signal);
+                let name = name.map_or("a signal", |(name, _)| name);
+                problems.add(
+                    raw.eviction_soft
+                        .invalid(format!("{name}: needs a period in evictionSoftGracePeriod")),
+                );
+            }
+        }
+    }
+    soft
+}
+
+fn grace_periods(map: &TextMap, problems: &mut Problems) -> BTreeMap<EvictionSignal, Duration> {
+    by_signal(map, problems)
+        .into_iter()
+        .filter_map(|(signal, name, given)| {
+            let period = given
+                .parse::<GoDuration>()
+                .map_err(|error| error.to_string())
+                .and_then(|period| match period.is_negative() {
+                    true => Err("must not be negative".to_owned()),
+                    false => Ok(period.to_std()),
+                })
+                .map_err(|why| problems.add(map.invalid(format!("{name}: {why}"))))
+                .ok()?;
+            Some((signal, period))
+        })
+        .collect()
+}

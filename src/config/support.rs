@@ -1,0 +1,267 @@
+//! Which fields this agent honours, and what it says about the others.
+//!
+//! Every field of the file format has a row here; a test holds the table complete, so no
+//! field can be read and silently dropped. Whoever makes a field work changes its row.
+
+use super::error::{ConfigError, ConfigWarning, Origin, Problem};
+use super::raw::KubeletConfiguration;
+use super::schema::{Leaf, Read};
+
+/// What becomes of a field.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Support {
+    /// It does what it says.
+    Honoured,
+    /// It cannot make a difference: upstream ignores it too, or it tunes a mechanism this
+    /// agent does without.
+    Immaterial,
+    /// Setting it to anything but its default gets a warning.
+    NotYet,
+    /// It does something, and not all; the warning says what.
+    Partly(&'static str),
+    /// It is about the HTTPS listener, which is not there yet; all such fields share one
+    /// warning.
+    Server,
+    /// Setting it to anything but its default is refused, as pods would run with less
+    /// isolation than was asked for.
+    Refused,
+}
+use Support::{Honoured, Immaterial, NotYet, Partly, Refused, Server};
+
+pub(super) const TABLE: &[(&str, Support)] = &[
+    ("apiVersion", Immaterial),
+    ("kind", Immaterial),
+    ("enableServer", Server),
+    ("staticPodPath", Honoured),
+    ("podLogsDir", Honoured),
+    ("syncFrequency", Immaterial),
+    ("fileCheckFrequency", Honoured),
+    ("httpCheckFrequency", Immaterial),
+    ("staticPodURL", NotYet),
+    ("staticPodURLHeader", NotYet),
+    ("address", Server),
+    ("port", Server),
+    ("readOnlyPort", Server),
+    ("tlsCertFile", Server),
+    ("tlsPrivateKeyFile", Server),
+    ("tlsCipherSuites", Server),
+    ("tlsCurvePreferences", Server),
+    ("tlsMinVersion", Server),
+    ("rotateCertificates", Honoured),
+    ("serverTLSBootstrap", Server),
+    ("authentication.x509.clientCAFile", Server),
+    ("authentication.webhook.enabled", Server),
+    ("authentication.webhook.cacheTTL", Server),
+    ("authentication.anonymous.enabled", Server),
+    ("authorization.mode", Server),
+    ("authorization.webhook.cacheAuthorizedTTL", Server),
+    ("authorization.webhook.cacheUnauthorizedTTL", Server),
+    ("registryPullQPS", Honoured),
+    ("registryBurst", Honoured),
+    ("imagePullCredentialsVerificationPolicy", NotYet),
+    ("preloadedImagesVerificationAllowlist", NotYet),
+    ("eventRecordQPS", Honoured),
+    ("eventBurst", Honoured),
+    ("enableDebuggingHandlers", Server),
+    ("enableContentionProfiling", Server),
+    ("healthzPort", Honoured),
+    ("healthzBindAddress", Honoured),
+    ("oomScoreAdj", Honoured),
+    ("clusterDomain", Honoured),
+    ("clusterDNS", Honoured),
+    ("streamingConnectionIdleTimeout", Immaterial),
+    ("nodeStatusUpdateFrequency", Honoured),
+    ("nodeStatusReportFrequency", Honoured),
+    ("nodeLeaseDurationSeconds", Honoured),
+    ("imageMinimumGCAge", NotYet),
+    ("imageMaximumGCAge", NotYet),
+    ("imageGCHighThresholdPercent", NotYet),
+    ("imageGCLowThresholdPercent", NotYet),
+    ("volumeStatsAggPeriod", Immaterial),
+    ("kubeletCgroups", NotYet),
+    ("systemCgroups", NotYet),
+    ("cgroupRoot", Honoured),
+    ("cgroupsPerQOS", Honoured),
+    ("cgroupDriver", Honoured),
+    ("cpuManagerPolicy", Refused),
+    ("singleProcessOOMKill", NotYet),
+    ("cpuManagerPolicyOptions", NotYet),
+    ("cpuManagerReconcilePeriod", Immaterial),
+    ("memoryManagerPolicy", Refused),
+    ("topologyManagerPolicy", Refused),
+    ("topologyManagerScope", Immaterial),
+    ("topologyManagerPolicyOptions", NotYet),
+    ("qosReserved", NotYet),
+    ("runtimeRequestTimeout", Honoured),
+    ("hairpinMode", Immaterial),
+    ("maxPods", Honoured),
+    ("podCIDR", Honoured),
+    ("podPidsLimit", Honoured),
+    ("resolvConf", Honoured),
+    ("runOnce", Immaterial),
+    ("cpuCFSQuota", Honoured),
+    ("cpuCFSQuotaPeriod", Honoured),
+    ("nodeStatusMaxImages", Honoured),
+    ("maxOpenFiles", Honoured),
+    ("contentType", Immaterial),
+    ("kubeAPIQPS", Honoured),
+    ("kubeAPIBurst", Honoured),
+    ("serializeImagePulls", Honoured),
+    ("maxParallelImagePulls", Honoured),
+    (
+        "evictionHard",
+        Partly("only lowers the node's allocatable resources; eviction is not supported yet"),
+    ),
+    ("evictionSoft", NotYet),
+    ("evictionSoftGracePeriod", NotYet),
+    ("evictionPressureTransitionPeriod", NotYet),
+    ("evictionMaxPodGracePeriod", NotYet),
+    ("evictionMinimumReclaim", NotYet),
+    ("mergeDefaultEvictionSettings", Honoured),
+    ("podsPerCore", Honoured),
+    ("enableControllerAttachDetach", Honoured),
+    ("protectKernelDefaults", NotYet),
+    ("makeIPTablesUtilChains", Honoured),
+    ("iptablesMasqueradeBit", Immaterial),
+    ("iptablesDropBit", Immaterial),
+    ("featureGates", Honoured),
+    ("failSwapOn", Honoured),
+    ("memorySwap.swapBehavior", NotYet),
+    ("containerLogMaxSize", NotYet),
+    ("containerLogMaxFiles", NotYet),
+    ("containerLogMaxWorkers", NotYet),
+    ("containerLogMonitorInterval", NotYet),
+    ("configMapAndSecretChangeDetectionStrategy", Immaterial),
+    ("systemReserved", Honoured),
+    ("kubeReserved", Honoured),
+    ("reservedSystemCPUs", Honoured),
+    ("showHiddenMetricsForVersion", NotYet),
+    ("systemReservedCgroup", NotYet),
+    ("kubeReservedCgroup", NotYet),
+    ("enforceNodeAllocatable", Honoured),
+    ("allowedUnsafeSysctls", Honoured),
+    ("volumePluginDir", NotYet),
+    ("providerID", Honoured),
+    ("kernelMemcgNotification", Immaterial),
+    ("logging.format", Honoured),
+    ("logging.flushFrequency", Immaterial),
+    ("logging.verbosity", Honoured),
+    ("logging.vmodule", NotYet),
+    ("logging.options.text.splitStream", NotYet),
+    ("logging.options.text.infoBufferSize", NotYet),
+    ("logging.options.json.splitStream", NotYet),
+    ("logging.options.json.infoBufferSize", NotYet),
+    ("enableSystemLogHandler", Server),
+    ("enableSystemLogQuery", Server),
+    ("shutdownGracePeriod", NotYet),
+    ("shutdownGracePeriodCriticalPods", NotYet),
+    ("shutdownGracePeriodByPodPriority", NotYet),
+    ("crashLoopBackOff.maxContainerRestartPeriod", Honoured),
+    ("reservedMemory", NotYet),
+    ("enableProfilingHandler", Server),
+    ("enableDebugFlagsHandler", Server),
+    ("seccompDefault", Honoured),
+    ("memoryThrottlingFactor", NotYet),
+    ("memoryReservationPolicy", NotYet),
+    ("registerWithTaints", Honoured),
+    ("registerNode", Honoured),
+    ("tracing.endpoint", NotYet),
+    ("tracing.samplingRatePerMillion", NotYet),
+    ("localStorageCapacityIsolation", Honoured),
+    ("containerRuntimeEndpoint", Honoured),
+    ("imageServiceEndpoint", Honoured),
+    ("failCgroupV1", Honoured),
+    ("userNamespaces.idsPerPod", NotYet),
+];
+
+fn support(path: &str) -> Option<Support> {
+    TABLE
+        .iter()
+        .find(|(field, _)| *field == path)
+        .map(|(_, support)| *support)
+}
+
+/// Compares what was set with the defaults and says what will not happen.
+pub(super) fn review(
+    given: &KubeletConfiguration,
+    defaults: &KubeletConfiguration,
+) -> (Vec<ConfigWarning>, Vec<ConfigError>) {
+    let mut warnings = Vec::new();
+    let mut errors = Vec::new();
+    let mut server_fields = Vec::new();
+    for leaf in changed(given, defaults) {
+        match support(&leaf.path) {
+            Some(Honoured | Immaterial) => {}
+            Some(Server) => server_fields.push(leaf),
+            Some(Partly(what)) => warnings.push(warning(leaf, what)),
+            Some(NotYet) | None => {
+                warnings.push(warning(leaf, "is not supported yet and has no effect"));
+            }
+            Some(Refused) => errors.push(ConfigError {
+                problem: Problem::Unsupported(leaf.shown.unwrap_or_default()),
+                origin: leaf.origin,
+                field: leaf.path,
+            }),
+        }
+    }
+    warnings.extend(enforcement_warning(given));
+    warnings.extend(server_warning(server_fields));
+    (warnings, errors)
+}
+
+/// Fields a person set to something else than the default.
+fn changed(given: &KubeletConfiguration, defaults: &KubeletConfiguration) -> Vec<Leaf> {
+    let (mut ours, mut theirs) = (Vec::new(), Vec::new());
+    given.leaves(&mut ours);
+    defaults.leaves(&mut theirs);
+    ours.into_iter()
+        .zip(theirs)
+        .filter(|(ours, theirs)| ours.origin.is_given() && ours.shown != theirs.shown)
+        .map(|(ours, _)| ours)
+        .collect()
+}
+
+fn warning(leaf: Leaf, message: &str) -> ConfigWarning {
+    ConfigWarning {
+        origin: leaf.origin,
+        field: leaf.path,
+        message: message.to_owned(),
+    }
+}
+
+/// Limits are written for pods; those of the machine's own daemons are not.
+fn enforcement_warning(given: &KubeletConfiguration) -> Option<ConfigWarning> {
+    let setting = &given.enforce_node_allocatable;
+    let ignored: Vec<_> = setting
+        .get()
+        .into_iter()
+        .filter(|word| word.contains("reserved"))
+        .collect();
+    (!ignored.is_empty()).then(|| ConfigWarning {
+        origin: setting.origin.clone(),
+        field: setting.path.clone(),
+        message: format!("not supported yet: {}", ignored.join(", ")),
+    })
+}
+
+fn server_warning(fields: Vec<Leaf>) -> Option<ConfigWarning> {
+    let origin = fields.first()?.origin.clone();
+    let origin = match origin {
+        // The warning is about several places of the file.
+        Origin::File { path, .. } => Origin::File {
+            path,
+            line: 0,
+            column: 0,
+        },
+        other => other,
+    };
+    let names: Vec<_> = fields.into_iter().map(|leaf| leaf.path).collect();
+    Some(ConfigWarning {
+        origin,
+        field: String::new(),
+        message: format!(
+            "the HTTPS server is not supported yet; no effect have {}",
+            names.join(", ")
+        ),
+    })
+}

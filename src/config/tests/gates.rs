@@ -1,0 +1,91 @@
+//! Feature gates.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::super::gates::{self, Behaviour, GateError, GateNotice, GateSpec, Stage};
+use super::{Files, errors_of};
+
+fn set(name: &str, value: bool) -> gates::Resolution {
+    gates::resolve(&BTreeMap::from([(name.to_owned(), value)]))
+}
+
+#[test]
+fn every_gate_obeys_its_row() {
+    let mut names = BTreeSet::new();
+    for spec in gates::all() {
+        let GateSpec {
+            name,
+            default,
+            locked,
+            behaviour,
+            ..
+        } = *spec;
+        assert!(names.insert(name), "{name} is listed twice");
+        assert_eq!(gates::FeatureGates::default().enabled(name), default);
+        for value in [true, false] {
+            let resolved = set(name, value);
+            if locked && value != default {
+                assert_eq!(
+                    resolved.errors,
+                    [(name.to_owned(), GateError::Locked(default))]
+                );
+                continue;
+            }
+            assert_eq!(resolved.gates.enabled(name), value, "{name}");
+            let notice = match (behaviour, value) {
+                (Behaviour::Absent, true) => Some(GateNotice::NotImplemented),
+                (Behaviour::Always, false) => Some(GateNotice::AlwaysOn),
+                _ => None,
+            };
+            let notices: Vec<_> = resolved.notices.iter().map(|(_, notice)| *notice).collect();
+            assert_eq!(notices, notice.into_iter().collect::<Vec<_>>(), "{name}");
+            let only_requirements = resolved
+                .errors
+                .iter()
+                .all(|(_, error)| matches!(error, GateError::Requires(_)));
+            assert!(only_requirements, "{name}: {:?}", resolved.errors);
+        }
+    }
+    assert!(names.len() > 200);
+}
+
+#[test]
+fn defaults_meet_their_own_requirements() {
+    assert_eq!(
+        gates::resolve(&BTreeMap::new()),
+        gates::Resolution::default()
+    );
+}
+
+#[test]
+fn whole_stages_can_be_set_with_exceptions() {
+    let requested = BTreeMap::from([
+        ("AllAlpha".to_owned(), true),
+        ("MemoryQoS".to_owned(), false),
+    ]);
+    let resolved = gates::resolve(&requested);
+    assert!(!resolved.gates.enabled("MemoryQoS"));
+    for spec in gates::all().filter(|spec| spec.stage == Stage::Alpha) {
+        let expected = spec.name != "MemoryQoS";
+        assert_eq!(resolved.gates.enabled(spec.name), expected, "{}", spec.name);
+    }
+    assert_eq!(
+        resolved.notices,
+        [("AllAlpha".to_owned(), GateNotice::NotImplemented)]
+    );
+}
+
+#[test]
+fn problems_are_told_by_name() {
+    let errors = errors_of(
+        "featureGates: {KubeletPSI: false, MemoryQos: true, Frobnicate: true, GracefulNodeShutdown: false}",
+        &[],
+    );
+    insta::assert_snapshot!(errors, @"");
+    let typed = errors_of("featureGates: {MemoryQoS: enabled}", &[]);
+    insta::assert_snapshot!(typed, @"");
+    let warnings = Files::new().warnings(&[
+        "--feature-gates=ContainerCheckpoint=true,HostnameOverride=false,HPAScaleToZero=true",
+    ]);
+    insta::assert_snapshot!(warnings.join("\n"), @"");
+}

@@ -1,0 +1,104 @@
+//! The files kubeadm writes.
+
+use std::net::SocketAddr;
+use std::path::Path;
+
+use super::super::CgroupDriver;
+use super::Files;
+
+/// As kubeadm 1.36 writes it on a joining node of a default cluster.
+const CONFIG: &str = r#"apiVersion: kubelet.config.k8s.io/v1beta1
+authentication:
+  anonymous:
+    enabled: false
+  webhook:
+    cacheTTL: 0s
+    enabled: true
+  x509:
+    clientCAFile: /etc/kubernetes/pki/ca.crt
+authorization:
+  mode: Webhook
+  webhook:
+    cacheAuthorizedTTL: 0s
+    cacheUnauthorizedTTL: 0s
+cgroupDriver: systemd
+clusterDNS:
+- 10.96.0.10
+clusterDomain: cluster.local
+containerRuntimeEndpoint: unix:///var/run/containerd/containerd.sock
+cpuManagerReconcilePeriod: 0s
+crashLoopBackOff: {}
+evictionPressureTransitionPeriod: 0s
+fileCheckFrequency: 0s
+healthzBindAddress: 127.0.0.1
+healthzPort: 10248
+httpCheckFrequency: 0s
+imageMaximumGCAge: 0s
+imageMinimumGCAge: 0s
+kind: KubeletConfiguration
+logging:
+  flushFrequency: 0
+  options:
+    json:
+      infoBufferSize: "0"
+    text:
+      infoBufferSize: "0"
+  verbosity: 0
+memorySwap: {}
+nodeStatusReportFrequency: 0s
+nodeStatusUpdateFrequency: 0s
+resolvConf: /run/systemd/resolve/resolv.conf
+rotateCertificates: true
+runtimeRequestTimeout: 0s
+shutdownGracePeriod: 0s
+shutdownGracePeriodCriticalPods: 0s
+staticPodPath: /etc/kubernetes/manifests
+streamingConnectionIdleTimeout: 0s
+syncFrequency: 0s
+volumeStatsAggPeriod: 0s
+"#;
+
+/// As the unit file of the packages passes them, with an environment file's on top.
+const FLAGS: [&str; 4] = [
+    "--bootstrap-kubeconfig=/etc/kubernetes/bootstrap-kubelet.conf",
+    "--kubeconfig=/etc/kubernetes/kubelet.conf",
+    "--config={dir}/config.yaml",
+    "--register-with-taints=node-role.kubernetes.io/control-plane:NoSchedule",
+];
+
+#[test]
+fn a_joined_node_is_configured() {
+    let files = Files::new().with("config.yaml", CONFIG);
+    let config = files.load(&FLAGS).unwrap().config;
+    assert_eq!(config.node.name, "test-host");
+    assert_eq!(
+        config.api.kubeconfig.as_deref(),
+        Some(Path::new("/etc/kubernetes/kubelet.conf"))
+    );
+    assert!(config.api.rotate_certificates);
+    assert_eq!(config.cgroup.driver, CgroupDriver::Systemd);
+    assert_eq!(
+        config.source.static_pod_path.as_deref(),
+        Some(Path::new("/etc/kubernetes/manifests"))
+    );
+    assert_eq!(
+        config.server.healthz,
+        Some(SocketAddr::from(([127, 0, 0, 1], 10248)))
+    );
+    assert_eq!(config.node.taints.len(), 1);
+    assert_eq!(config.node.taints[0].value, None);
+    assert_eq!(config.eviction.hard.len(), 5);
+    // The whole of it, as a change detector for defaults.
+    let mut value = serde_json::to_value(&config).unwrap();
+    value["gates"].take();
+    insta::assert_yaml_snapshot!("kubeadm_config", value);
+}
+
+#[test]
+fn what_kubeadm_writes_is_warned_about_at_most_once() {
+    let files = Files::new().with("config.yaml", CONFIG);
+    insta::assert_snapshot!(files.warnings(&FLAGS).join("\n"), @"");
+    let empty_maps = CONFIG.replace("crashLoopBackOff: {}", "crashLoopBackOff: null");
+    let files = Files::new().with("config.yaml", &empty_maps);
+    assert!(files.load(&FLAGS).is_ok());
+}
