@@ -156,7 +156,7 @@ pub(super) fn parse(text: &str, file: &Path) -> Result<Node, Vec<ConfigError>> {
             vec![ConfigError {
                 origin: place(&file, error.location()),
                 field: String::new(),
-                problem: Problem::Syntax(bare_message(&error)),
+                problem: Problem::Syntax(message(&error)),
             }]
         })?;
     let mut errors = Vec::new();
@@ -169,7 +169,10 @@ pub(super) fn parse(text: &str, file: &Path) -> Result<Node, Vec<ConfigError>> {
 }
 
 /// The parser's message without the position it appends; the position is printed up front.
-fn bare_message(error: &serde_saphyr::Error) -> String {
+fn message(error: &serde_saphyr::Error) -> String {
+    if let serde_saphyr::Error::MultipleDocuments { .. } = error.without_snippet() {
+        return "there is more than one document".to_owned();
+    }
     let message = error.to_string();
     match message.rfind(" at line ") {
         Some(end) => message[..end].to_owned(),

@@ -94,9 +94,36 @@ pub enum Problem {
     Unsupported(String),
 }
 
-/// Everything that makes the configuration unusable, in the order it was found.
+/// Everything that makes the configuration unusable: file by file, from top to bottom, then
+/// flags.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub struct ConfigErrors(pub Vec<ConfigError>);
+pub struct ConfigErrors(Vec<ConfigError>);
+
+impl ConfigErrors {
+    pub(super) fn new(mut errors: Vec<ConfigError>) -> Self {
+        let mut files: Vec<Arc<Path>> = Vec::new();
+        for error in &errors {
+            if let Origin::File { path, .. } = &error.origin
+                && !files.contains(path)
+            {
+                files.push(path.clone());
+            }
+        }
+        errors.sort_by_key(|error| match &error.origin {
+            Origin::File { path, line, column } => {
+                let file = files.iter().position(|known| known == path);
+                (file.unwrap_or(files.len()), *line, *column)
+            }
+            _ => (files.len(), 0, 0),
+        });
+        Self(errors)
+    }
+
+    /// The errors one by one.
+    pub fn iter(&self) -> impl Iterator<Item = &ConfigError> {
+        self.0.iter()
+    }
+}
 
 impl fmt::Display for ConfigErrors {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

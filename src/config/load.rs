@@ -6,13 +6,13 @@
 //! if a later layer would hide it, and all errors of all layers are reported together.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::{self, Path, PathBuf};
 
 use walkdir::WalkDir;
 
 use super::cli::{RunArgs, given};
 use super::document::{self, Node, Value};
-use super::error::{ConfigError, ConfigErrors, ConfigWarning, Problem};
+use super::error::{ConfigError, ConfigErrors, ConfigWarning, Origin, Problem};
 use super::gates::{self, GateNotice, Resolution};
 use super::raw::KubeletConfiguration;
 use super::resolve::{self, Inputs, Problems};
@@ -66,7 +66,7 @@ pub fn load_for_host(args: &RunArgs, hostname: &str) -> Result<Loaded, ConfigErr
     problems.0.extend(errors);
     if !(files_are_sound && is_typed) {
         // Rules between fields would only report the consequences.
-        return Err(ConfigErrors(problems.0));
+        return Err(ConfigErrors::new(problems.0));
     }
     finish(args, hostname, raw, problems)
 }
@@ -95,7 +95,7 @@ fn finish(
     if problems.0.is_empty() {
         Ok(Loaded { config, warnings })
     } else {
-        Err(ConfigErrors(problems.0))
+        Err(ConfigErrors::new(problems.0))
     }
 }
 
@@ -105,13 +105,23 @@ fn resolve_gates(
     warnings: &mut Vec<ConfigWarning>,
 ) -> gates::FeatureGates {
     let setting = &raw.feature_gates;
+    let requested = setting.get();
     let Resolution {
         gates,
         errors,
         notices,
-    } = gates::resolve(&setting.get());
+    } = gates::resolve(
+        &requested
+            .iter()
+            .map(|(gate, value)| (gate.clone(), value.get()))
+            .collect(),
+    );
     for (gate, error) in errors {
-        problems.add(setting.invalid(format!("{gate}: {error}")));
+        match requested.get(&gate) {
+            Some(value) => problems.add(value.invalid(format!("{gate} {error}"))),
+            // A gate that is on by default needs one that was turned off.
+            None => problems.add(setting.invalid(format!("{gate} {error}"))),
+        }
     }
     for (gate, notice) in notices {
         let what = match notice {
@@ -119,7 +129,9 @@ fn resolve_gates(
             GateNotice::AlwaysOn => "cannot be turned off here",
         };
         warnings.push(ConfigWarning {
-            origin: setting.origin.clone(),
+            origin: requested
+                .get(&gate)
+                .map_or_else(Origin::default, |value| value.origin.clone()),
             field: setting.path.clone(),
             message: format!("{gate} {what}"),
         });
@@ -166,6 +178,8 @@ fn drop_ins(directory: &Path, errors: &mut Vec<ConfigError>) -> Vec<PathBuf> {
 
 /// Reads and checks one file; `None` after reporting why that cannot be.
 fn read_layer(file: &Path, errors: &mut Vec<ConfigError>) -> Option<Node> {
+    // Paths in the file are relative to it, and have to stay valid wherever they are used.
+    let file = &path::absolute(file).unwrap_or_else(|_| file.to_path_buf());
     let text = match fs::read_to_string(file) {
         Ok(text) => text,
         Err(error) => {

@@ -8,6 +8,9 @@ use super::duration::GoDuration;
 use super::error::ConfigError;
 use super::schema::{FromNode, Setting, object};
 
+/// A map whose entries several files and flags may have contributed to.
+pub(super) type TextMap = BTreeMap<String, Setting<String>>;
+
 object! {
     /// A whole configuration file, or several laid over each other.
     KubeletConfiguration {
@@ -45,7 +48,7 @@ object! {
         healthz_bind_address: Setting<String> = "healthzBindAddress",
         oom_score_adj: Setting<i32> = "oomScoreAdj",
         cluster_domain: Setting<String> = "clusterDomain",
-        cluster_dns: Setting<Vec<String>> = "clusterDNS",
+        cluster_dns: Setting<Vec<Setting<String>>> = "clusterDNS",
         streaming_connection_idle_timeout: Setting<GoDuration> = "streamingConnectionIdleTimeout",
         node_status_update_frequency: Setting<GoDuration> = "nodeStatusUpdateFrequency",
         node_status_report_frequency: Setting<GoDuration> = "nodeStatusReportFrequency",
@@ -85,12 +88,12 @@ object! {
         kube_api_burst: Setting<i32> = "kubeAPIBurst",
         serialize_image_pulls: Setting<bool> = "serializeImagePulls",
         max_parallel_image_pulls: Setting<i32> = "maxParallelImagePulls",
-        eviction_hard: Setting<BTreeMap<String, String>> = "evictionHard",
-        eviction_soft: Setting<BTreeMap<String, String>> = "evictionSoft",
-        eviction_soft_grace_period: Setting<BTreeMap<String, String>> = "evictionSoftGracePeriod",
+        eviction_hard: Setting<TextMap> = "evictionHard",
+        eviction_soft: Setting<TextMap> = "evictionSoft",
+        eviction_soft_grace_period: Setting<TextMap> = "evictionSoftGracePeriod",
         eviction_pressure_transition_period: Setting<GoDuration> = "evictionPressureTransitionPeriod",
         eviction_max_pod_grace_period: Setting<i32> = "evictionMaxPodGracePeriod",
-        eviction_minimum_reclaim: Setting<BTreeMap<String, String>> = "evictionMinimumReclaim",
+        eviction_minimum_reclaim: Setting<TextMap> = "evictionMinimumReclaim",
         merge_default_eviction_settings: Setting<bool> = "mergeDefaultEvictionSettings",
         pods_per_core: Setting<i32> = "podsPerCore",
         enable_controller_attach_detach: Setting<bool> = "enableControllerAttachDetach",
@@ -98,7 +101,7 @@ object! {
         make_iptables_util_chains: Setting<bool> = "makeIPTablesUtilChains",
         iptables_masquerade_bit: Setting<i32> = "iptablesMasqueradeBit",
         iptables_drop_bit: Setting<i32> = "iptablesDropBit",
-        feature_gates: Setting<BTreeMap<String, bool>> = "featureGates",
+        feature_gates: Setting<BTreeMap<String, Setting<bool>>> = "featureGates",
         fail_swap_on: Setting<bool> = "failSwapOn",
         memory_swap: MemorySwap = "memorySwap",
         container_log_max_size: Setting<String> = "containerLogMaxSize",
@@ -106,8 +109,8 @@ object! {
         container_log_max_workers: Setting<i32> = "containerLogMaxWorkers",
         container_log_monitor_interval: Setting<GoDuration> = "containerLogMonitorInterval",
         change_detection_strategy: Setting<String> = "configMapAndSecretChangeDetectionStrategy",
-        system_reserved: Setting<BTreeMap<String, String>> = "systemReserved",
-        kube_reserved: Setting<BTreeMap<String, String>> = "kubeReserved",
+        system_reserved: Setting<TextMap> = "systemReserved",
+        kube_reserved: Setting<TextMap> = "kubeReserved",
         reserved_system_cpus: Setting<String> = "reservedSystemCPUs",
         show_hidden_metrics_for_version: Setting<String> = "showHiddenMetricsForVersion",
         system_reserved_cgroup: Setting<String> = "systemReservedCgroup",

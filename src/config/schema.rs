@@ -5,6 +5,7 @@
 //! value its field path and origin ([`Setting`]).
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use super::document::{Node, Value, join};
 use super::duration::GoDuration;
@@ -12,7 +13,7 @@ use super::error::{ConfigError, Origin, Problem};
 use super::suggest;
 
 /// The value of one field, or that it has none, and what is needed to talk about it.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Clone, PartialEq)]
 pub(super) struct Setting<T> {
     pub(super) path: String,
     pub(super) origin: Origin,
@@ -59,6 +60,13 @@ impl<T> Setting<T> {
     }
 }
 
+/// Shows the value alone, so that what is shown is equal exactly when the values are.
+impl<T: fmt::Debug> fmt::Debug for Setting<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.value.fmt(f)
+    }
+}
+
 /// One field of a read configuration, in a form that can be listed and compared.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Leaf {
@@ -83,7 +91,7 @@ pub(super) trait FromNode: Sized {
     fn from_node(node: &Node, path: &str, errors: &mut Vec<ConfigError>) -> Option<Self>;
 }
 
-impl<T: FromNode + std::fmt::Debug + Default + PartialEq> Read for Setting<T> {
+impl<T: FromNode + fmt::Debug + Default + PartialEq> Read for Setting<T> {
     fn read(node: Option<&Node>, path: &str, errors: &mut Vec<ConfigError>) -> Self {
         let node = node.filter(|node| node.value != Value::Null);
         Self {
@@ -199,6 +207,18 @@ fn invalid(node: &Node, path: &str, why: String) -> ConfigError {
         origin: node.origin.clone(),
         field: path.to_owned(),
         problem: Problem::Invalid(why),
+    }
+}
+
+/// An entry of a map or a list whose own place matters, as layers may have mixed it with
+/// entries of other files.
+impl<T: FromNode> FromNode for Setting<T> {
+    fn from_node(node: &Node, path: &str, errors: &mut Vec<ConfigError>) -> Option<Self> {
+        Some(Self {
+            path: path.to_owned(),
+            origin: node.origin.clone(),
+            value: Some(T::from_node(node, path, errors)?),
+        })
     }
 }
 

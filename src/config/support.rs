@@ -260,7 +260,7 @@ fn server_warning(fields: Vec<Leaf>) -> Option<ConfigWarning> {
         origin,
         field: String::new(),
         message: format!(
-            "the HTTPS server is not supported yet; no effect have {}",
+            "the HTTPS server is not supported yet; these have no effect: {}",
             names.join(", ")
         ),
     })

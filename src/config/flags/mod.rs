@@ -87,7 +87,9 @@ fn value_arg(name: &'static str, boolean: bool) -> Arg {
             .default_missing_value("true")
             .value_name("BOOL")
     } else {
-        arg.num_args(1).allow_negative_numbers(true)
+        arg.num_args(1)
+            .allow_negative_numbers(true)
+            .value_name("VALUE")
     }
 }
 

@@ -54,16 +54,16 @@ pub struct FeatureGates {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum GateError {
     /// No component of Kubernetes 1.36 has such a gate.
-    #[error("unknown feature gate{}", hint(.suggestion))]
+    #[error("is no feature gate{}", hint(.suggestion))]
     Unknown {
         /// A gate whose name is nearly the same.
         suggestion: Option<&'static str>,
     },
     /// The feature is final.
-    #[error("feature gate is locked to {0}")]
+    #[error("is locked to {0}")]
     Locked(bool),
     /// A gate this one builds on is off.
-    #[error("feature gate needs {0}, which is off")]
+    #[error("needs {0}, which is off")]
     Requires(&'static str),
 }
 

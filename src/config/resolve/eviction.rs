@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::super::cli::NodeFlags;
 use super::super::duration::GoDuration;
 use super::super::quantity::Quantity;
-use super::super::raw::KubeletConfiguration;
+use super::super::raw::{KubeletConfiguration, TextMap};
 use super::super::schema::Setting;
 use super::super::sections::{EvictionConfig, EvictionSignal, SoftThreshold, ThresholdValue};
 use super::Problems;
@@ -33,8 +33,6 @@ const SIGNALS: [(&str, EvictionSignal); 9] = [
     ("pid.available", EvictionSignal::PidAvailable),
 ];
 
-type TextMap = Setting<BTreeMap<String, String>>;
-
 pub(super) fn eviction(
     raw: &KubeletConfiguration,
     flags: &NodeFlags,
@@ -55,12 +53,15 @@ pub(super) fn eviction(
 }
 
 /// The entries of a map whose keys are signals.
-fn by_signal(map: &TextMap, problems: &mut Problems) -> Vec<(EvictionSignal, String, String)> {
+fn by_signal(
+    map: &Setting<TextMap>,
+    problems: &mut Problems,
+) -> Vec<(EvictionSignal, Setting<String>)> {
     let mut known = Vec::new();
-    for (name, given) in map.get() {
+    for (name, entry) in map.get() {
         match SIGNALS.iter().find(|(signal, _)| *signal == name) {
-            Some((_, signal)) => known.push((*signal, name, given)),
-            None => problems.add(map.invalid(format!("{name:?} is not an eviction signal"))),
+            Some((_, signal)) => known.push((*signal, entry)),
+            None => problems.add(entry.invalid(format!("{name:?} is not an eviction signal"))),
         }
     }
     known
@@ -69,39 +70,47 @@ fn by_signal(map: &TextMap, problems: &mut Problems) -> Vec<(EvictionSignal, Str
 /// What a threshold may be.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Bound {
-    /// More than nothing; `0%` and `100%` are ways to say "no threshold".
+    /// More than nothing.
     Threshold,
     /// Nothing or more.
     Reclaim,
 }
 
-fn thresholds(map: &TextMap, problems: &mut Problems) -> BTreeMap<EvictionSignal, ThresholdValue> {
+fn thresholds(
+    map: &Setting<TextMap>,
+    problems: &mut Problems,
+) -> BTreeMap<EvictionSignal, ThresholdValue> {
     by_signal(map, problems)
         .into_iter()
-        .filter(|(_, _, given)| given != "0%" && given != "100%")
-        .filter_map(|(signal, name, given)| {
-            let value = parse(&given, Bound::Threshold);
-            let value = value
-                .map_err(|why| problems.add(map.invalid(format!("{name}: {why}"))))
-                .ok()?;
-            Some((signal, value))
+        // Two ways to say that there is no threshold.
+        .filter(|(_, entry)| !["0%", "100%"].contains(&entry.get().as_str()))
+        .filter_map(|(signal, entry)| {
+            let value = parse(&entry.get(), Bound::Threshold);
+            Some((signal, reported(value, &entry, problems)?))
         })
         .collect()
 }
 
 fn minimum_reclaim(
-    map: &TextMap,
+    map: &Setting<TextMap>,
     problems: &mut Problems,
 ) -> BTreeMap<EvictionSignal, ThresholdValue> {
     by_signal(map, problems)
         .into_iter()
-        .filter_map(|(signal, name, given)| {
-            let value = parse(&given, Bound::Reclaim)
-                .map_err(|why| problems.add(map.invalid(format!("{name}: {why}"))))
-                .ok()?;
-            Some((signal, value))
+        .filter_map(|(signal, entry)| {
+            let value = parse(&entry.get(), Bound::Reclaim);
+            Some((signal, reported(value, &entry, problems)?))
         })
         .collect()
+}
+
+/// The value of an entry, or `None` after noting why it has none.
+fn reported<T>(
+    value: Result<T, String>,
+    entry: &Setting<String>,
+    problems: &mut Problems,
+) -> Option<T> {
+    value.map_err(|why| problems.add(entry.invalid(why))).ok()
 }
 
 fn parse(given: &str, bound: Bound) -> Result<ThresholdValue, String> {
@@ -127,45 +136,42 @@ fn soft_thresholds(
     problems: &mut Problems,
 ) -> BTreeMap<EvictionSignal, SoftThreshold> {
     let grace_periods = grace_periods(&raw.eviction_soft_grace_period, problems);
-    let mut soft = BTreeMap::new();
-    for (signal, value) in thresholds(&raw.eviction_soft, problems) {
-        match grace_periods.get(&signal) {
-            Some(&grace_period) => {
-                soft.insert(
-                    signal,
-                    SoftThreshold {
-                        value,
-                        grace_period,
-                    },
-                );
-            }
-            None => {
-                let name = SIGNALS.iter().find(|(_, known)| *known == signal);
-                let name = name.map_or("a signal", |(name, _)| name);
-                problems.add(
-                    raw.eviction_soft
-                        .invalid(format!("{name}: needs a period in evictionSoftGracePeriod")),
-                );
-            }
+    for (signal, entry) in by_signal(&raw.eviction_soft, &mut Problems::default()) {
+        if !grace_periods.contains_key(&signal) {
+            problems.add(entry.invalid("needs a period in evictionSoftGracePeriod"));
         }
     }
-    soft
+    thresholds(&raw.eviction_soft, problems)
+        .into_iter()
+        .filter_map(|(signal, value)| {
+            let grace_period = *grace_periods.get(&signal)?;
+            Some((
+                signal,
+                SoftThreshold {
+                    value,
+                    grace_period,
+                },
+            ))
+        })
+        .collect()
 }
 
-fn grace_periods(map: &TextMap, problems: &mut Problems) -> BTreeMap<EvictionSignal, Duration> {
+fn grace_periods(
+    map: &Setting<TextMap>,
+    problems: &mut Problems,
+) -> BTreeMap<EvictionSignal, Duration> {
     by_signal(map, problems)
         .into_iter()
-        .filter_map(|(signal, name, given)| {
-            let period = given
+        .filter_map(|(signal, entry)| {
+            let period = entry
+                .get()
                 .parse::<GoDuration>()
                 .map_err(|error| error.to_string())
                 .and_then(|period| match period.is_negative() {
                     true => Err("must not be negative".to_owned()),
                     false => Ok(period.to_std()),
-                })
-                .map_err(|why| problems.add(map.invalid(format!("{name}: {why}"))))
-                .ok()?;
-            Some((signal, period))
+                });
+            Some((signal, reported(period, &entry, problems)?))
         })
         .collect()
 }

@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::num::NonZeroU32;
 use std::ops::RangeInclusive;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 use std::time::Duration;
 
 use super::cli::{NodeFlags, given};
@@ -22,7 +22,7 @@ use super::error::{ConfigError, Origin, Problem};
 use super::flags;
 use super::gates::FeatureGates;
 use super::quantity::Quantity;
-use super::raw::KubeletConfiguration;
+use super::raw::{KubeletConfiguration, TextMap};
 use super::schema::Setting;
 use super::sections::{Config, PathsConfig, ProcessConfig, RateLimit, SourceConfig};
 
@@ -73,18 +73,14 @@ fn source(raw: &KubeletConfiguration, problems: &mut Problems) -> SourceConfig {
 }
 
 fn paths(raw: &KubeletConfiguration, flags: &NodeFlags, problems: &mut Problems) -> PathsConfig {
-    if !is_absolute_and_clean(&flags.root_dir) {
-        problems.flag(
-            "root-dir",
-            "must be an absolute path without \".\", \"..\" or \"//\"",
-        );
+    const RULE: &str = "must be an absolute path without \".\", \"..\" or empty parts";
+    let root_dir: PathBuf = flags.root_dir.components().collect();
+    if !is_absolute_and_clean(&root_dir) {
+        problems.flag("root-dir", RULE);
     }
     let pod_logs_dir = file_path(&raw.pod_logs_dir).unwrap_or_default();
     if !is_absolute_and_clean(&pod_logs_dir) {
-        problems.add(
-            raw.pod_logs_dir
-                .invalid("must be an absolute path without \".\", \"..\" or \"//\""),
-        );
+        problems.add(raw.pod_logs_dir.invalid(RULE));
     }
     if !pod_logs_dir.as_os_str().is_ascii() {
         problems.add(raw.pod_logs_dir.invalid("must be ASCII"));
@@ -93,7 +89,7 @@ fn paths(raw: &KubeletConfiguration, flags: &NodeFlags, problems: &mut Problems)
         problems.flag("exit-on-lock-contention", "needs --lock-file");
     }
     PathsConfig {
-        root_dir: flags.root_dir.clone(),
+        root_dir,
         pod_logs_dir,
         volume_plugin_dir: file_path(&raw.volume_plugin_dir).unwrap_or_default(),
         lock_file: given(&flags.lock_file).map(PathBuf::from),
@@ -102,12 +98,10 @@ fn paths(raw: &KubeletConfiguration, flags: &NodeFlags, problems: &mut Problems)
 }
 
 fn is_absolute_and_clean(path: &Path) -> bool {
-    let rebuilt: PathBuf = path.components().collect();
-    let clean = path.as_os_str().len() <= rebuilt.as_os_str().len() + 1;
-    let dots = path
-        .components()
-        .any(|part| matches!(part, std::path::Component::ParentDir));
-    path.is_absolute() && clean && !dots
+    // Iterating over a path drops what does not change its meaning, except "..".
+    let cleaned: PathBuf = path.components().collect();
+    let is_lexical = !path.components().any(|part| part == Component::ParentDir);
+    path.is_absolute() && cleaned.as_os_str() == path.as_os_str() && is_lexical
 }
 
 /// A path; relative ones in a file are relative to the file's directory, those on the
@@ -211,7 +205,8 @@ impl Problems {
     }
 
     /// An address; `None` only with a problem.
-    fn ip<T>(&mut self, setting: &Setting<T>, text: &str) -> Option<IpAddr> {
+    fn ip(&mut self, setting: &Setting<String>) -> Option<IpAddr> {
+        let text = setting.get();
         let ip = text.parse().ok();
         if ip.is_none() {
             self.add(setting.invalid(format!("{text:?} is not an IP address")));
@@ -247,25 +242,27 @@ impl Problems {
     /// Resources by name, each a quantity that is not negative.
     fn quantities(
         &mut self,
-        setting: &Setting<BTreeMap<String, String>>,
+        setting: &Setting<TextMap>,
         names: &[&str],
     ) -> BTreeMap<String, String> {
-        let map = setting.get();
-        for (name, given) in &map {
+        let mut quantities = BTreeMap::new();
+        for (name, entry) in setting.get() {
+            let given = entry.get();
             if !names.contains(&name.as_str()) {
                 let known = names.join(", ");
-                self.add(setting.invalid(format!("{name:?} is not one of {known}")));
+                self.add(entry.invalid(format!("{name:?} is not one of {known}")));
             }
-            match Quantity::parse(given) {
-                None => self.add(setting.invalid(format!(
-                    "{name}: {given:?} is not a quantity like \"100m\" or \"1Gi\""
+            match Quantity::parse(&given) {
+                None => self.add(entry.invalid(format!(
+                    "{given:?} is not a quantity like \"100m\" or \"1Gi\""
                 ))),
                 Some(quantity) if quantity.is_negative() => {
-                    self.add(setting.invalid(format!("{name}: must not be negative")));
+                    self.add(entry.invalid("must not be negative"));
                 }
                 Some(_) => {}
             }
+            quantities.insert(name, given);
         }
-        map
+        quantities
     }
 }

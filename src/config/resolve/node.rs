@@ -162,7 +162,7 @@ fn max_images(setting: &Setting<i32>, problems: &mut Problems) -> Option<usize> 
     match setting.get() {
         -1 => None,
         count => usize::try_from(count)
-            .inspect_err(|_| problems.add(setting.invalid("must be −1 or greater")))
+            .inspect_err(|_| problems.add(setting.invalid("must be -1 or greater")))
             .ok(),
     }
 }
@@ -173,6 +173,7 @@ pub(super) fn api(
     problems: &mut Problems,
 ) -> ApiConfig {
     /// Upstream's meaning of a rate of zero for the API server, which is not "unlimited".
+    /// The unwrap is evaluated at compile time.
     const ZERO_QPS: NonZeroU32 = NonZeroU32::new(50).unwrap();
     let kubeconfig = given(&flags.kubeconfig).map(PathBuf::from);
     let bootstrap_kubeconfig = given(&flags.bootstrap_kubeconfig).map(PathBuf::from);

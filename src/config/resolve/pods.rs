@@ -156,7 +156,7 @@ pub(super) fn dns(raw: &KubeletConfiguration, problems: &mut Problems) -> DnsCon
             .cluster_dns
             .get()
             .iter()
-            .filter_map(|server| problems.ip(&raw.cluster_dns, server))
+            .filter_map(|server| problems.ip(server))
             .collect(),
         cluster_domain: text(&raw.cluster_domain),
         resolv_conf: file_path(&raw.resolv_conf),

@@ -41,7 +41,7 @@ pub(super) fn server(raw: &KubeletConfiguration, problems: &mut Problems) -> Ser
 
 fn bind_address(setting: &Setting<String>, problems: &mut Problems) -> IpAddr {
     problems
-        .ip(setting, &setting.get())
+        .ip(setting)
         .unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST))
 }
 

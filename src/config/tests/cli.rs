@@ -137,5 +137,12 @@ fn bad_flag_values_are_reported_together() {
         "--register-with-taints=a=b:Never,c",
     ]);
     let errors = super::load_for_host(&args, "h").unwrap_err();
-    insta::assert_snapshot!(errors, @"");
+    insta::assert_snapshot!(errors, @r#"
+    5 errors in the configuration
+      --kube-reserved: expected name=value, found "cpu"
+      --register-with-taints: expected key=value:Effect, found "c"
+      --sync-frequency: "5" is not a duration; write a number and a unit, like "10s" or "1h30m"
+      --max-pods: expected a whole number, found "many"
+      --register-node: expected true or false, found "maybe"
+    "#);
 }

@@ -81,11 +81,20 @@ fn problems_are_told_by_name() {
         "featureGates: {KubeletPSI: false, MemoryQos: true, Frobnicate: true, GracefulNodeShutdown: false}",
         &[],
     );
-    insta::assert_snapshot!(errors, @"");
+    insta::assert_snapshot!(errors, @r#"
+    4 errors in the configuration
+      {dir}/config.yaml:3:15: featureGates: GracefulNodeShutdownBasedOnPodPriority needs GracefulNodeShutdown, which is off
+      {dir}/config.yaml:3:28: featureGates.KubeletPSI: KubeletPSI is locked to true
+      {dir}/config.yaml:3:46: featureGates.MemoryQos: MemoryQos is no feature gate (did you mean "MemoryQoS"?)
+      {dir}/config.yaml:3:64: featureGates.Frobnicate: Frobnicate is no feature gate
+    "#);
     let typed = errors_of("featureGates: {MemoryQoS: enabled}", &[]);
-    insta::assert_snapshot!(typed, @"");
+    insta::assert_snapshot!(typed, @r#"{dir}/config.yaml:3:27: featureGates.MemoryQoS: expected true or false, found "enabled""#);
     let warnings = Files::new().warnings(&[
         "--feature-gates=ContainerCheckpoint=true,HostnameOverride=false,HPAScaleToZero=true",
     ]);
-    insta::assert_snapshot!(warnings.join("\n"), @"");
+    insta::assert_snapshot!(warnings.join("\n"), @r#"
+    --feature-gates: ContainerCheckpoint is not supported yet and has no effect
+    --feature-gates: HostnameOverride cannot be turned off here
+    "#);
 }

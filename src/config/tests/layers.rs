@@ -127,8 +127,39 @@ fn drop_ins_must_say_what_they_are() {
         .with("d/a.conf", "maxPods: 3\n")
         .with("d/b.conf", "apiVersion: v1\nkind: Pod\nspec: {}\n")
         .with("d/c.conf", "");
-    insta::assert_snapshot!(files.errors(&["--config-dir={dir}/d"]), @"");
-    insta::assert_snapshot!(files.errors(&["--config-dir={dir}/none"]), @"");
+    insta::assert_snapshot!(files.errors(&["--config-dir={dir}/d"]), @r#"
+    3 errors in the configuration
+      {dir}/d/a.conf: expected apiVersion "kubelet.config.k8s.io/v1beta1" and kind "KubeletConfiguration", found neither
+      {dir}/d/b.conf: expected apiVersion "kubelet.config.k8s.io/v1beta1" and kind "KubeletConfiguration", found "v1" and "Pod"
+      {dir}/d/c.conf: expected apiVersion "kubelet.config.k8s.io/v1beta1" and kind "KubeletConfiguration", found neither
+    "#);
+    insta::assert_snapshot!(files.errors(&["--config-dir={dir}/none"]), @r#"{dir}/none: cannot be read: No such file or directory (os error 2)"#);
+}
+
+#[test]
+fn errors_point_at_the_layer_that_wrote_the_value() {
+    let files = Files::new()
+        .with_fields(
+            "config.yaml",
+            "systemReserved:\n  cpu: lots\nfeatureGates: {Nope: true}\n",
+        )
+        .with_fields("d/a.conf", "maxPods: -1\nsystemReserved: {memory: lots}\n")
+        .with_fields("d/b.conf", "maxPods: -2\nmaxPodz: 1\n");
+    let args = [
+        "--config={dir}/config.yaml",
+        "--config-dir={dir}/d",
+        "--feature-gates=Neither=true",
+    ];
+    insta::assert_snapshot!(files.errors(&args), @r#"{dir}/d/b.conf:4:1: unknown field "maxPodz" (did you mean "maxPods"?)"#);
+    let files = files.with_fields("d/b.conf", "maxPods: -2\n");
+    insta::assert_snapshot!(files.errors(&args), @r#"
+    5 errors in the configuration
+      {dir}/config.yaml:4:8: systemReserved.cpu: "lots" is not a quantity like "100m" or "1Gi"
+      {dir}/config.yaml:5:22: featureGates.Nope: Nope is no feature gate
+      {dir}/d/b.conf:3:10: maxPods: must not be negative
+      {dir}/d/a.conf:4:26: systemReserved.memory: "lots" is not a quantity like "100m" or "1Gi"
+      --feature-gates: Neither is no feature gate
+    "#);
 }
 
 #[test]

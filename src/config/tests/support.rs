@@ -41,7 +41,14 @@ fn what_has_no_effect_is_named() {
          hairpinMode: none\n",
     );
     let warnings = files.warnings(&["--config={dir}/config.yaml", "--anonymous-auth"]);
-    insta::assert_snapshot!(warnings.join("\n"), @"");
+    insta::assert_snapshot!(warnings.join("\n"), @r#"
+    {dir}/config.yaml:3:15: staticPodURL: is not supported yet and has no effect
+    {dir}/config.yaml:4:20: imageMinimumGCAge: is not supported yet and has no effect
+    {dir}/config.yaml:8:15: evictionHard: only lowers the node's allocatable resources; eviction is not supported yet
+    {dir}/config.yaml:10:21: kubeReservedCgroup: is not supported yet and has no effect
+    {dir}/config.yaml:9:25: enforceNodeAllocatable: not supported yet: kube-reserved
+    {dir}/config.yaml: the HTTPS server is not supported yet; these have no effect: port, tlsMinVersion, authentication.anonymous.enabled
+    "#);
 }
 
 #[test]
@@ -50,7 +57,12 @@ fn what_would_be_wrong_to_ignore_is_refused() {
         "cpuManagerPolicy: static\nmemoryManagerPolicy: Static\n",
         &["--topology-manager-policy=restricted"],
     );
-    insta::assert_snapshot!(errors, @"");
+    insta::assert_snapshot!(errors, @r#"
+    3 errors in the configuration
+      {dir}/config.yaml:3:19: cpuManagerPolicy: "static" is not supported by this agent
+      {dir}/config.yaml:4:22: memoryManagerPolicy: "Static" is not supported by this agent
+      --topology-manager-policy: "restricted" is not supported by this agent
+    "#);
 }
 
 #[test]
