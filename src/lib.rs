@@ -5,5 +5,6 @@ pub mod config;
 pub mod error;
 pub mod pod;
 pub mod runtime;
+pub mod source;
 pub mod status;
 pub mod volume;

@@ -6,6 +6,7 @@
 //! argument. `tests/layers.rs` holds it to that.
 
 pub mod cgroup;
+pub mod defaults;
 pub mod event;
 pub mod facts;
 pub mod inputs;
@@ -14,6 +15,8 @@ pub mod model;
 pub mod observed;
 pub mod spec;
 pub mod stamp;
+pub mod support;
+pub mod validate;
 
 pub use event::{ContainerKind, ContainerRef, PodEvent, Severity};
 pub use facts::NodeFacts;

@@ -1,0 +1,23 @@
+//! Desired pods in: the API server's pods and the static manifests of this
+//! host, merged into one snapshot.
+//!
+//! ```text
+//!   apiserver ── watch<ApiPods> ────────┐
+//!                                       ├─► merge ─► watch<DesiredPods> ─► worker
+//!   manifest  ── watch<ManifestSnapshot>┘
+//! ```
+//!
+//! - [`manifest`] reads a directory (or one file) of pod manifests;
+//! - [`merge()`] is the pure union of both sources;
+//! - [`run`] keeps the published snapshot current.
+//!
+//! Every channel carries a whole, level-triggered snapshot: a reader that
+//! misses one has missed nothing.
+
+pub mod manifest;
+mod merge;
+mod task;
+
+pub use manifest::{ManifestConfig, ManifestProblem, ManifestSnapshot, ManifestSource};
+pub use merge::{ANNOTATION_MIRROR, ApiPods, DropReason, DroppedPod, Merged, merge};
+pub use task::{Sources, run};
