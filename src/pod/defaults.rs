@@ -5,9 +5,8 @@
 //! other module reads, so that none of them has to know a default.
 
 use k8s_openapi::api::core::v1::{
-    Container, ContainerPort, DownwardAPIVolumeFile, EmptyDirVolumeSource, HTTPGetAction,
-    Lifecycle, ObjectFieldSelector, Pod, PodSecurityContext, PodSpec, Probe, ResourceRequirements,
-    Volume,
+    Container, DownwardAPIVolumeFile, EmptyDirVolumeSource, HTTPGetAction, Lifecycle,
+    ObjectFieldSelector, Pod, PodSecurityContext, PodSpec, Probe, ResourceRequirements, Volume,
 };
 
 #[cfg(test)]
@@ -25,13 +24,12 @@ const DEFAULT_TOKEN_SECONDS: i64 = 3600;
 pub fn apply(pod: &mut Pod) {
     let spec = pod.spec.get_or_insert_default();
     pod_level(spec);
-    let host_network = spec.host_network == Some(true);
     let init = spec.init_containers.iter_mut().flatten();
     for container in init.chain(&mut spec.containers) {
         container_level(container);
-        for port in container.ports.iter_mut().flatten() {
-            port_level(port, host_network);
-        }
+    }
+    if spec.host_network == Some(true) {
+        host_network_ports(spec);
     }
     for volume in spec.volumes.iter_mut().flatten() {
         volume_level(volume);
@@ -47,9 +45,6 @@ fn pod_level(spec: &mut PodSpec) {
     spec.security_context
         .get_or_insert_with(PodSecurityContext::default);
     spec.enable_service_links.get_or_insert(true);
-    if let Some(resources) = &mut spec.resources {
-        requests_from_limits(resources);
-    }
     // The older name of the same field; the API keeps both equal.
     if is_empty(spec.service_account_name.as_deref()) {
         spec.service_account_name = spec.service_account.clone();
@@ -66,6 +61,9 @@ fn container_level(container: &mut Container) {
     set(&mut container.termination_message_policy, "File");
     if let Some(resources) = &mut container.resources {
         requests_from_limits(resources);
+    }
+    for port in container.ports.iter_mut().flatten() {
+        set(&mut port.protocol, "TCP");
     }
     for source in container
         .env
@@ -118,10 +116,14 @@ pub fn pull_policy_for(image: &str) -> &'static str {
     }
 }
 
-fn port_level(port: &mut ContainerPort, host_network: bool) {
-    set(&mut port.protocol, "TCP");
-    if host_network && port.host_port.unwrap_or(0) == 0 {
-        port.host_port = Some(port.container_port);
+/// Without a network of its own, a container's ports are the host's.
+fn host_network_ports(spec: &mut PodSpec) {
+    let init = spec.init_containers.iter_mut().flatten();
+    let containers = init.chain(&mut spec.containers);
+    for port in containers.flat_map(|container| container.ports.iter_mut().flatten()) {
+        if port.host_port.unwrap_or(0) == 0 {
+            port.host_port = Some(port.container_port);
+        }
     }
 }
 

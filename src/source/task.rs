@@ -12,6 +12,9 @@ use super::manifest::ManifestSnapshot;
 use super::merge::{ApiPods, DroppedPod, merge};
 use crate::pod::DesiredPods;
 
+#[cfg(test)]
+mod tests;
+
 /// The inputs of [`run`].
 #[derive(Debug)]
 pub struct Sources {

@@ -1,1 +1,204 @@
+use Effect::{Refuse, Warn};
+use serde_json::{Value, json};
 
+use super::*;
+
+fn found(spec: Value) -> Vec<(String, Effect)> {
+    let pod = serde_json::from_value(json!({"spec": spec})).expect("a pod");
+    let findings = unsupported(&pod);
+    assert!(findings.iter().all(|finding| !finding.message.is_empty()));
+    findings
+        .into_iter()
+        .map(|finding| (finding.field_path, finding.effect))
+        .collect()
+}
+
+#[test]
+fn what_is_honoured_is_not_mentioned() {
+    let spec = json!({
+        "hostNetwork": true, "hostPID": true, "hostIPC": true, "hostUsers": true,
+        "restartPolicy": "OnFailure", "terminationGracePeriodSeconds": 5,
+        "dnsPolicy": "None", "dnsConfig": {"nameservers": ["1.1.1.1"]},
+        "securityContext": {"runAsUser": 1, "supplementalGroupsPolicy": "Merge"},
+        "initContainers": [{"name": "i", "image": "i"}],
+        "containers": [{
+            "name": "c", "image": "i",
+            "env": [
+                {"name": "A", "value": "b"},
+                {"name": "B", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}},
+                {"name": "C", "valueFrom": {"secretKeyRef": {"name": "s", "key": "k"}}},
+            ],
+            "ports": [{"containerPort": 80, "hostPort": 80}],
+            "resources": {"limits": {"cpu": "1"}},
+            "volumeMounts": [{"name": "a", "mountPath": "/a", "subPath": ""}],
+            "lifecycle": {},
+        }],
+        "volumes": [
+            {"name": "a"},
+            {"name": "b", "emptyDir": {"medium": "Memory"}},
+            {"name": "c", "hostPath": {"path": "/"}},
+            {"name": "d", "projected": {"sources": [
+                {"serviceAccountToken": {"path": "t"}},
+                {"configMap": {"name": "c"}},
+                {"secret": {"name": "c"}},
+                {"downwardAPI": {}},
+            ]}},
+            {"name": "e", "configMap": {"name": "c"}},
+            {"name": "f", "secret": {"secretName": "c"}},
+            {"name": "g", "downwardAPI": {}},
+        ],
+    });
+    assert_eq!(found(spec), []);
+    assert_eq!(unsupported(&Pod::default()), []);
+}
+
+#[test]
+fn pod_fields() {
+    let cases = [
+        (json!({"hostUsers": false}), "hostUsers", Refuse),
+        (
+            json!({"resourceClaims": [{"name": "r"}]}),
+            "resourceClaims",
+            Refuse,
+        ),
+        (
+            json!({"runtimeClassName": "kata"}),
+            "runtimeClassName",
+            Refuse,
+        ),
+        (
+            json!({"securityContext": {"supplementalGroupsPolicy": "Strict"}}),
+            "securityContext.supplementalGroupsPolicy",
+            Refuse,
+        ),
+        (
+            json!({"activeDeadlineSeconds": 5}),
+            "activeDeadlineSeconds",
+            Warn,
+        ),
+        (
+            json!({"ephemeralContainers": [{"name": "e"}]}),
+            "ephemeralContainers",
+            Warn,
+        ),
+        (
+            json!({"readinessGates": [{"conditionType": "x"}]}),
+            "readinessGates",
+            Warn,
+        ),
+        (
+            json!({"resources": {"limits": {"cpu": "1"}}}),
+            "resources",
+            Warn,
+        ),
+    ];
+    for (spec, field, effect) in cases {
+        assert_eq!(found(spec), [(format!("spec.{field}"), effect)]);
+    }
+}
+
+#[test]
+fn container_fields() {
+    let cases = [
+        (
+            json!({"restartPolicyRules": [{"action": "Restart"}]}),
+            "restartPolicyRules",
+            Refuse,
+        ),
+        (
+            json!({"resources": {"claims": [{"name": "r"}]}}),
+            "resources.claims",
+            Refuse,
+        ),
+        (
+            json!({"volumeDevices": [{"name": "d", "devicePath": "/d"}]}),
+            "volumeDevices",
+            Refuse,
+        ),
+        (
+            json!({"env": [{"name": "E", "valueFrom": {
+                "fileKeyRef": {"volumeName": "v", "path": "p", "key": "k"},
+            }}]}),
+            "env[0].valueFrom.fileKeyRef",
+            Refuse,
+        ),
+        (
+            json!({"volumeMounts": [{"name": "v", "mountPath": "/v", "subPath": "s"}]}),
+            "volumeMounts[0].subPath",
+            Refuse,
+        ),
+        (
+            json!({"volumeMounts": [{"name": "v", "mountPath": "/v", "subPathExpr": "$(A)"}]}),
+            "volumeMounts[0].subPathExpr",
+            Refuse,
+        ),
+        (json!({"livenessProbe": {}}), "livenessProbe", Warn),
+        (json!({"readinessProbe": {}}), "readinessProbe", Warn),
+        (json!({"startupProbe": {}}), "startupProbe", Warn),
+        (
+            json!({"lifecycle": {"postStart": {}}}),
+            "lifecycle.postStart",
+            Warn,
+        ),
+        (
+            json!({"lifecycle": {"preStop": {}}}),
+            "lifecycle.preStop",
+            Warn,
+        ),
+        (
+            json!({"lifecycle": {"stopSignal": "SIGINT"}}),
+            "lifecycle.stopSignal",
+            Warn,
+        ),
+    ];
+    for (mut container, field, effect) in cases {
+        container["name"] = json!("c");
+        for list in ["containers", "initContainers"] {
+            let expected = (format!("spec.{list}[0].{field}"), effect);
+            assert_eq!(found(json!({list: [container]})), [expected]);
+        }
+    }
+}
+
+#[test]
+fn container_restart_policies() {
+    let with_policy =
+        |list: &str, policy: &str| found(json!({list: [{"name": "c", "restartPolicy": policy}]}));
+    assert_eq!(
+        with_policy("initContainers", "Always"),
+        [("spec.initContainers[0].restartPolicy".to_owned(), Refuse)]
+    );
+    for policy in ["Always", "Never", "OnFailure"] {
+        assert_eq!(
+            with_policy("containers", policy),
+            [("spec.containers[0].restartPolicy".to_owned(), Refuse)]
+        );
+    }
+}
+
+#[test]
+fn volumes() {
+    let cases = [
+        (
+            json!({"emptyDir": {"medium": "HugePages"}}),
+            "emptyDir.medium",
+        ),
+        (
+            json!({"persistentVolumeClaim": {"claimName": "p"}}),
+            "persistentVolumeClaim",
+        ),
+        (json!({"csi": {"driver": "d"}}), "csi"),
+        (json!({"image": {"reference": "i"}}), "image"),
+        (json!({"nfs": {"server": "s", "path": "/"}}), "nfs"),
+        (json!({"ephemeral": {}}), "ephemeral"),
+        (
+            json!({"projected": {"sources": [{"clusterTrustBundle": {"path": "t"}}]}}),
+            "projected.sources[0].clusterTrustBundle",
+        ),
+    ];
+    for (mut volume, field) in cases {
+        volume["name"] = json!("v");
+        let expected = (format!("spec.volumes[0].{field}"), Refuse);
+        assert_eq!(found(json!({"volumes": [volume]})), [expected]);
+    }
+}

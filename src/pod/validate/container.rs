@@ -30,7 +30,7 @@ pub(super) fn check(spec: &PodSpec, volumes: &BTreeSet<&str>, errors: &mut Vec<F
         }
         check_container(&path, container, errors);
         check_mounts(&path, container, volumes, errors);
-        check_ports(&path, container, spec.host_network == Some(true), errors);
+        check_ports(&path, container, spec, errors);
     }
     check_host_ports(&spec.containers, errors);
 }
@@ -87,11 +87,21 @@ fn check_container(path: &str, container: &Container, errors: &mut Vec<FieldErro
 }
 
 fn check_resources(path: &str, resources: &ResourceRequirements, errors: &mut Vec<FieldError>) {
+    let limit_of = |name| {
+        resources
+            .limits
+            .as_ref()
+            .and_then(|limits| limits.get(name))
+    };
     for (field, quantities) in [
         ("limits", &resources.limits),
         ("requests", &resources.requests),
     ] {
         for (name, quantity) in quantities.iter().flatten() {
+            // A request that was copied from its limit is not a second error.
+            if field == "requests" && limit_of(name) == Some(quantity) {
+                continue;
+            }
             let path = format!("{path}.{field}[{name}]");
             if !is_quantity(&quantity.0) {
                 errors.push(FieldError::invalid(
@@ -181,12 +191,7 @@ fn check_mount_options(
     }
 }
 
-fn check_ports(
-    path: &str,
-    container: &Container,
-    host_network: bool,
-    errors: &mut Vec<FieldError>,
-) {
+fn check_ports(path: &str, container: &Container, spec: &PodSpec, errors: &mut Vec<FieldError>) {
     let mut names = Seen::default();
     for (index, port) in container.ports.iter().flatten().enumerate() {
         let path = format!("{path}.ports[{index}]");
@@ -199,7 +204,7 @@ fn check_ports(
         check_port_number(&format!("{path}.containerPort"), number, errors);
         if let Some(host_port) = port.host_port.filter(|&port| port != 0) {
             check_port_number(&format!("{path}.hostPort"), host_port, errors);
-            if host_network && host_port != number {
+            if spec.host_network == Some(true) && host_port != number {
                 errors.push(FieldError::invalid(
                     format!("{path}.containerPort"),
                     number,

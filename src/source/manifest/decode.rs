@@ -2,8 +2,10 @@
 //! the place of everything that is wrong. Pure.
 //!
 //! As upstream does, fields that the API does not know are accepted; unlike
-//! upstream they are reported. A key given twice is an error. Where the API
-//! wants a string, an unquoted scalar is taken as it is written.
+//! upstream they are reported. A second document and a key given twice are
+//! errors, where upstream silently takes one of the two. Where the API wants a
+//! string, an unquoted scalar is taken as it is written, and where it wants a
+//! number or a boolean, a quoted one will do; upstream refuses both.
 
 use std::collections::HashMap;
 
@@ -140,6 +142,9 @@ fn options() -> Options {
         legacy_octal_numbers: true,
         with_snippet: false,
         emit_comments: false,
+        alias_limits: serde_saphyr::alias_limits! {
+            max_total_replayed_events: 100_000,
+        },
         budget: serde_saphyr::budget! {
             // Far above any real manifest, far below what an alias bomb needs.
             max_nodes: 250_000,

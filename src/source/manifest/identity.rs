@@ -15,6 +15,9 @@ use sha2::{Digest, Sha256};
 use crate::pod::{PodName, PodUid};
 use crate::source::merge::ANNOTATION_MIRROR;
 
+#[cfg(test)]
+mod tests;
+
 /// Equals the static pod's UID; its mirror pod carries the same value.
 pub const ANNOTATION_HASH: &str = "kubernetes.io/config.hash";
 /// Which source a pod came from: here always `file`.

@@ -18,9 +18,6 @@ use inotify::{EventMask, EventOwned, EventStream, Inotify, WatchDescriptor, Watc
 
 use super::scan::{Scope, Writing, is_hidden};
 
-#[cfg(test)]
-mod tests;
-
 /// Enough for some dozen events per read; the kernel queues the rest.
 const BUFFER_BYTES: usize = 4096;
 
@@ -140,7 +137,7 @@ impl Armed {
     /// The descriptor cannot be registered with the runtime.
     pub(super) fn listen(self) -> io::Result<Listener> {
         Ok(Listener {
-            events: self.inotify.into_event_stream([0; BUFFER_BYTES])?,
+            events: self.inotify.into_event_stream(vec![0; BUFFER_BYTES])?,
             shape: self.shape,
             directory: self.directory,
             ancestor: self.ancestor,
@@ -173,7 +170,7 @@ fn ancestor_mask(shape: &Shape, ancestor: &Ancestor) -> WatchMask {
 
 /// Watches that are listened to.
 pub(super) struct Listener {
-    events: EventStream<[u8; BUFFER_BYTES]>,
+    events: EventStream<Vec<u8>>,
     shape: Shape,
     directory: Option<WatchDescriptor>,
     ancestor: Option<WatchDescriptor>,

@@ -136,9 +136,10 @@ impl Scanner {
                     path: self.path.clone(),
                     position: None,
                     reason,
-                    effect: match self.synced {
-                        true => Effect::PreviousKept,
-                        false => Effect::Skipped,
+                    effect: if self.synced {
+                        Effect::PreviousKept
+                    } else {
+                        Effect::Skipped
                     },
                 });
             }
