@@ -186,7 +186,7 @@ spec:
 }
 
 #[test]
-fn an_alias_bomb_is_refused_quickly() {
+fn an_alias_bomb_is_refused() {
     let mut text = String::from("apiVersion: v1\nkind: Pod\na0: &a0 [x, x, x, x, x, x, x, x, x]\n");
     for level in 1..12 {
         let previous = format!("*a{}", level - 1);
