@@ -147,23 +147,7 @@ fn pod_level(spec: &PodSpec, errors: &mut Vec<FieldError>) {
         &["Always", "OnFailure", "Never"],
         errors,
     );
-    one_of(
-        "spec.dnsPolicy",
-        spec.dns_policy.as_deref(),
-        &["ClusterFirst", "ClusterFirstWithHostNet", "Default", "None"],
-        errors,
-    );
-    let has_servers = spec
-        .dns_config
-        .as_ref()
-        .and_then(|dns| dns.nameservers.as_ref())
-        .is_some_and(|servers| !servers.is_empty());
-    if spec.dns_policy.as_deref() == Some("None") && !has_servers {
-        errors.push(FieldError::required(
-            "spec.dnsConfig.nameservers",
-            "must provide at least one DNS nameserver when `dnsPolicy` is None",
-        ));
-    }
+    dns(spec, errors);
     optional_name(
         "spec.hostname",
         spec.hostname.as_deref(),
@@ -200,6 +184,26 @@ fn pod_level(spec: &PodSpec, errors: &mut Vec<FieldError>) {
         errors.push(FieldError::forbidden(
             "spec.ephemeralContainers",
             "cannot be set on create",
+        ));
+    }
+}
+
+fn dns(spec: &PodSpec, errors: &mut Vec<FieldError>) {
+    one_of(
+        "spec.dnsPolicy",
+        spec.dns_policy.as_deref(),
+        &["ClusterFirst", "ClusterFirstWithHostNet", "Default", "None"],
+        errors,
+    );
+    let has_servers = spec
+        .dns_config
+        .as_ref()
+        .and_then(|dns| dns.nameservers.as_ref())
+        .is_some_and(|servers| !servers.is_empty());
+    if spec.dns_policy.as_deref() == Some("None") && !has_servers {
+        errors.push(FieldError::required(
+            "spec.dnsConfig.nameservers",
+            "must provide at least one DNS nameserver when `dnsPolicy` is None",
         ));
     }
 }
