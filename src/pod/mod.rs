@@ -7,9 +7,12 @@
 
 pub mod cgroup;
 pub mod defaults;
+pub mod dns;
 pub mod event;
 pub mod facts;
 pub mod hash;
+pub mod hostname;
+pub mod hosts;
 pub mod inputs;
 pub mod memory;
 pub mod model;
