@@ -6,8 +6,11 @@
 //! argument. `tests/layers.rs` holds it to that.
 
 pub mod cgroup;
+pub mod credentials;
 pub mod defaults;
 pub mod dns;
+pub mod downward;
+pub mod env;
 pub mod event;
 pub mod facts;
 pub mod hash;
@@ -19,6 +22,7 @@ pub mod model;
 pub mod observed;
 pub mod qos;
 pub mod quantity;
+pub mod render;
 pub mod resources;
 pub mod spec;
 pub mod stamp;

@@ -34,7 +34,8 @@ pub struct SandboxSpec {
     pub run_as_group: Option<i64>,
     pub supplemental_groups: Vec<i64>,
     pub seccomp: SeccompProfile,
-    /// The sum for the pod, without overhead; all zero when nothing is asked.
+    /// The sum for the pod, without overhead. Without any requests this is the
+    /// least of CPU shares and no limits.
     pub resources: LinuxResources,
     pub overhead: Option<LinuxResources>,
     /// From the RuntimeClass; empty for the default handler.

@@ -20,6 +20,10 @@ pub const ANNOTATION_TERMINATION_PATH: &str = "io.kubernetes.container.terminati
 pub const ANNOTATION_TERMINATION_POLICY: &str = "io.kubernetes.container.terminationMessagePolicy";
 pub const ANNOTATION_POD_GRACE: &str = "io.kubernetes.pod.terminationGracePeriod";
 pub const ANNOTATION_DELETION_GRACE: &str = "io.kubernetes.pod.deletionGracePeriod";
+/// The pre-stop hook as JSON, for whoever stops the container without the pod.
+pub const ANNOTATION_PRE_STOP: &str = "io.kubernetes.container.preStopHandler";
+/// The container's ports as JSON.
+pub const ANNOTATION_PORTS: &str = "io.kubernetes.container.ports";
 /// Whole seconds of crash back-off in force when the container was created.
 pub const ANNOTATION_BACKOFF: &str = "kubelet-rs.dev/crash-backoff-seconds";
 

@@ -1,0 +1,126 @@
+//! What is mounted into a container, and where.
+
+use std::path::PathBuf;
+
+use k8s_openapi::api::core::v1::{Container, VolumeMount};
+
+use super::RenderError;
+use crate::pod::hosts::{self, ETC_HOSTS};
+use crate::pod::inputs::{ContainerFiles, MountedVolumes};
+use crate::pod::spec::{MountPropagation, MountSpec};
+
+/// Where a container leaves its last words unless it says otherwise.
+const DEFAULT_TERMINATION_LOG: &str = "/dev/termination-log";
+
+/// The container's volumes in its own order, then `/etc/hosts` and the
+/// termination log.
+pub(super) fn of_container(
+    container: &Container,
+    volumes: &MountedVolumes,
+    files: &ContainerFiles,
+) -> Result<Vec<MountSpec>, RenderError> {
+    if let Some(device) = container.volume_devices.iter().flatten().next() {
+        return Err(RenderError::config_message(format!(
+            "cannot find volume {:?} to pass into container {:?}",
+            device.name, container.name
+        )));
+    }
+    let wanted = container.volume_mounts.iter().flatten();
+    let mut mounts = wanted
+        .map(|mount| volume(mount, container, volumes))
+        .collect::<Result<Vec<_>, _>>()?;
+    if !hosts::mounts_own(container) {
+        mounts.extend(files.etc_hosts.clone().map(|path| file(ETC_HOSTS, path)));
+    }
+    let path = container.termination_message_path.as_deref();
+    let path = path
+        .filter(|path| !path.is_empty())
+        .unwrap_or(DEFAULT_TERMINATION_LOG);
+    mounts.extend(files.termination_log.clone().map(|log| file(path, log)));
+    Ok(mounts)
+}
+
+fn volume(
+    mount: &VolumeMount,
+    container: &Container,
+    volumes: &MountedVolumes,
+) -> Result<MountSpec, RenderError> {
+    let volume = volumes.volumes.get(&mount.name).ok_or_else(|| {
+        RenderError::config_message(format!(
+            "cannot find volume {:?} to mount into container {:?}",
+            mount.name, container.name
+        ))
+    })?;
+    let is_set = |path: &Option<String>| path.as_deref().is_some_and(|path| !path.is_empty());
+    if is_set(&mount.sub_path) || is_set(&mount.sub_path_expr) {
+        return Err(RenderError::config_message(format!(
+            "subPath is not supported yet (mount of volume {:?} at {})",
+            mount.name, mount.mount_path
+        )));
+    }
+    Ok(MountSpec {
+        container_path: absolute(&mount.mount_path),
+        host_path: volume.host_path.clone(),
+        read_only: mount.read_only.unwrap_or(false) || volume.read_only,
+        recursive_read_only: recursive_read_only(mount)?,
+        propagation: propagation(mount)?,
+    })
+}
+
+fn absolute(path: &str) -> String {
+    if path.starts_with('/') {
+        path.to_owned()
+    } else {
+        format!("/{path}")
+    }
+}
+
+fn propagation(mount: &VolumeMount) -> Result<MountPropagation, RenderError> {
+    match mount.mount_propagation.as_deref() {
+        None | Some("None") => Ok(MountPropagation::Private),
+        Some("HostToContainer") => Ok(MountPropagation::HostToContainer),
+        Some("Bidirectional") => Ok(MountPropagation::Bidirectional),
+        Some(other) => Err(RenderError::config_message(format!(
+            "invalid MountPropagation mode: {other:?}"
+        ))),
+    }
+}
+
+/// Whether mounts below the mount are read-only as well. It is not known here
+/// whether the runtime can do that, so what asks for it where possible does
+/// without, and what insists is refused.
+fn recursive_read_only(mount: &VolumeMount) -> Result<bool, RenderError> {
+    let refuse = |why: &str| {
+        Err(RenderError::config_message(format!(
+            "failed to resolve recursive read-only mode: volume {:?} requested recursive \
+             read-only mode, but it is {why}",
+            mount.name
+        )))
+    };
+    let mode = match mount.recursive_read_only.as_deref() {
+        None | Some("Disabled") => return Ok(false),
+        Some(mode) => mode,
+    };
+    let propagation = mount.mount_propagation.as_deref().unwrap_or("None");
+    match mode {
+        _ if !mount.read_only.unwrap_or(false) => refuse("not read-only"),
+        _ if propagation != "None" => {
+            refuse(&format!("not compatible with propagation {propagation:?}"))
+        }
+        "IfPossible" => Ok(false),
+        "Enabled" => refuse("not supported by the runtime"),
+        other => Err(RenderError::config_message(format!(
+            "unknown recursive read-only mode {other:?}"
+        ))),
+    }
+}
+
+fn file(container_path: &str, host_path: PathBuf) -> MountSpec {
+    MountSpec {
+        container_path: container_path.to_owned(),
+        host_path,
+        read_only: false,
+        recursive_read_only: false,
+        propagation: MountPropagation::Private,
+    }
+}
