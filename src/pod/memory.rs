@@ -5,7 +5,7 @@
 //! of one extra attempt: restart counts, crash back-off and exits are read
 //! from the runtime.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -13,10 +13,14 @@ use serde::Serialize;
 
 use super::inputs::MountedVolumes;
 use super::model::WaitingReason;
+use super::observed::SandboxId;
 use super::spec::PresentImage;
 
 #[derive(Debug, Clone, PartialEq, Default, Serialize)]
 pub struct PodMemory {
+    /// When this process first saw the pod; `startTime` for want of an older
+    /// trace.
+    pub first_seen: Option<Timestamp>,
     pub cgroup: Progress<()>,
     pub volumes: Progress<MountedVolumes>,
     /// Failures to create a sandbox. `Done` is never stored: the sandbox is
@@ -24,8 +28,25 @@ pub struct PodMemory {
     pub sandbox: Progress<()>,
     /// By container name.
     pub containers: BTreeMap<String, ContainerMemory>,
-    /// Failures of tearing down; retried for ever, with growing pauses.
+    /// Sandboxes whose stop this process has seen through. Stopping also
+    /// releases the network of a sandbox that died by itself, so it is owed
+    /// once to each.
+    pub stopped_sandboxes: BTreeSet<SandboxId>,
+    /// A plan once found that the pod's work is over. It stays so, even when
+    /// the records that said it are cleaned away.
+    pub over: bool,
+    /// The pod's directory and logs.
+    pub traces: Progress<()>,
+    /// The last failure to stop or remove something; retried for ever.
     pub teardown: Option<Failure>,
+}
+
+impl PodMemory {
+    /// What is remembered of a container; nothing for an unknown name.
+    #[must_use]
+    pub fn container(&self, name: &str) -> ContainerMemory {
+        self.containers.get(name).cloned().unwrap_or_default()
+    }
 }
 
 /// How far a thing has come that the worker does for the pod.
@@ -62,8 +83,14 @@ impl<T> Progress<T> {
 #[derive(Debug, Clone, PartialEq, Default, Serialize)]
 pub struct ContainerMemory {
     pub image: ImageProgress,
+    /// The last failed pull: still what readers are told while the next one is
+    /// under way, and what its pause grows from.
+    pub pull_failure: Option<ContainerFailure>,
     /// Why the last attempt to create or start it failed. Cleared by a start.
     pub start_failure: Option<ContainerFailure>,
+    /// The running instance was stopped because its definition changed: the
+    /// next one starts whatever the restart policy says.
+    pub redefined: bool,
 }
 
 #[derive(Debug, Clone, PartialEq, Default, Serialize)]

@@ -6,6 +6,7 @@
 //! argument. `tests/layers.rs` holds it to that.
 
 pub mod cgroup;
+pub mod containers;
 pub mod credentials;
 pub mod defaults;
 pub mod dns;
@@ -20,13 +21,17 @@ pub mod inputs;
 pub mod memory;
 pub mod model;
 pub mod observed;
+pub mod plan;
 pub mod qos;
 pub mod quantity;
 pub mod render;
 pub mod resources;
 pub mod spec;
 pub mod stamp;
+pub mod status;
 pub mod support;
+#[cfg(test)]
+pub(crate) mod testing;
 pub mod validate;
 
 pub use event::{ContainerKind, ContainerRef, PodEvent, Severity};
@@ -34,7 +39,7 @@ pub use facts::NodeFacts;
 pub use memory::PodMemory;
 pub use model::{
     DesiredPod, DesiredPods, Intent, Origin, PodName, PodUid, SourcesReady, Termination,
-    TerminationReason, WaitingReason, Wakeup,
+    TerminationReason, WaitOn, WaitingReason, Wakeup,
 };
 pub use observed::{
     ContainerId, ContainerState, Exit, ObservedContainer, ObservedPod, ObservedSandbox, SandboxId,

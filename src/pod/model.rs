@@ -201,9 +201,28 @@ impl WaitingReason {
     }
 }
 
-/// A point in time plus what is expected then; shown by `kubelet explain`.
+/// Something a pod waits for, and when it is over at the latest.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Wakeup {
     pub at: Timestamp,
+    pub on: WaitOn,
+    /// For people.
     pub why: String,
+}
+
+/// What a pod waits for besides events.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+pub enum WaitOn {
+    /// A crashed container's pause before its next run.
+    CrashBackoff { container: String },
+    /// A failed pull's pause before the next one.
+    ImageBackoff { container: String },
+    /// A container that could not be created or started.
+    StartRetry { container: String },
+    /// A failed step for the pod as a whole.
+    StepRetry,
+    /// Pod networking, which the runtime says is down.
+    Network,
+    /// Contents of a volume that grow old.
+    VolumeRefresh,
 }

@@ -1,0 +1,287 @@
+//! The way in, and staying up: cgroup, volumes, sandbox, containers.
+
+use std::collections::BTreeMap;
+
+use super::containers::{Containers, decide};
+use super::end::{self, retry_later};
+use super::{PlanInput, PodPlan, Stage, Step, StopReason};
+use crate::pod::containers::{host_network, regular, restart_policy};
+use crate::pod::memory::Progress;
+use crate::pod::model::{WaitOn, Wakeup};
+use crate::pod::observed::{ContainerState, ObservedSandbox, SandboxState};
+
+pub(super) fn plan(input: &PlanInput<'_>) -> PodPlan {
+    let sandbox = match sandbox_state(input) {
+        Sandbox::Usable(sandbox) => Some(sandbox),
+        Sandbox::Replace => return replace_sandbox(input),
+        Sandbox::Missing { attempt, replaces } => {
+            if !worth_a_sandbox(input, attempt) {
+                return end::plan(input, end::by_itself(input.desired));
+            }
+            let mut draft = Draft::new();
+            let ready = draft.prepare(input);
+            draft.containers(input, &decide(input, None));
+            if ready {
+                draft.create_sandbox(input, attempt, replaces);
+            }
+            return draft.done();
+        }
+    };
+    let containers = decide(input, sandbox);
+    if containers.finished {
+        return end::plan(input, end::by_itself(input.desired));
+    }
+    let mut draft = Draft::new();
+    let ready = draft.prepare(input);
+    draft.stops(&containers);
+    draft.pulls_and_waits(&containers);
+    if ready {
+        draft.steps.extend(containers.starts);
+    }
+    draft.steps.extend(surplus(input));
+    draft.done()
+}
+
+/// What is to be done about the pod's sandbox.
+enum Sandbox<'a> {
+    Usable(&'a ObservedSandbox),
+    /// There is one, but containers cannot live in it: stop all, then it is
+    /// missing.
+    Replace,
+    Missing {
+        attempt: u32,
+        replaces: bool,
+    },
+}
+
+fn sandbox_state<'a>(input: &PlanInput<'a>) -> Sandbox<'a> {
+    let sandboxes = &input.observed.sandboxes;
+    let Some(newest) = sandboxes.first() else {
+        return Sandbox::Missing {
+            attempt: 0,
+            replaces: false,
+        };
+    };
+    let wants_host_network = host_network(&input.desired.pod);
+    let ready = sandboxes
+        .iter()
+        .filter(|s| s.state == SandboxState::Ready)
+        .count();
+    let usable = newest.state == SandboxState::Ready
+        && ready == 1
+        && newest.host_network == wants_host_network
+        && (wants_host_network || !newest.ips.is_empty());
+    if usable {
+        return Sandbox::Usable(newest);
+    }
+    let settled = ready == 0
+        && input.observed.live_containers().next().is_none()
+        && end::sandbox_stops(input).is_empty();
+    if settled {
+        Sandbox::Missing {
+            attempt: newest.attempt.saturating_add(1),
+            replaces: true,
+        }
+    } else {
+        Sandbox::Replace
+    }
+}
+
+/// Stops everything that hangs on sandboxes that cannot be used any more.
+fn replace_sandbox(input: &PlanInput<'_>) -> PodPlan {
+    let mut draft = Draft::new();
+    let stops = end::stops(
+        input,
+        std::time::Duration::from_secs(
+            input
+                .desired
+                .pod
+                .spec
+                .as_ref()
+                .and_then(|spec| spec.termination_grace_period_seconds)
+                .and_then(|seconds| u64::try_from(seconds).ok())
+                .unwrap_or(30),
+        ),
+        StopReason::PodEnds,
+    );
+    if let Some(wait) = retry_later(input.memory.teardown.as_ref(), input.now) {
+        draft.waits.push(wait);
+    } else if stops.is_empty() {
+        draft.steps = end::sandbox_stops(input);
+    } else {
+        draft.steps.push(Step::StopContainers(stops));
+    }
+    draft.done()
+}
+
+/// Whether containers would run in a new sandbox at all.
+fn worth_a_sandbox(input: &PlanInput<'_>, attempt: u32) -> bool {
+    let pod = &input.desired.pod;
+    let policy = restart_policy(pod);
+    let any_created = regular(pod)
+        .iter()
+        .any(|c| input.observed.newest(&c.name).is_some());
+    if policy == "Never" && attempt > 0 && !input.observed.containers.is_empty() {
+        return false;
+    }
+    let all_succeeded = regular(pod).iter().all(|c| {
+        input
+            .observed
+            .newest(&c.name)
+            .is_some_and(|newest| matches!(&newest.state, ContainerState::Exited(e) if e.code == 0))
+    });
+    !(policy == "OnFailure" && any_created && all_succeeded)
+}
+
+/// A plan in the making.
+struct Draft {
+    steps: Vec<Step>,
+    waits: Vec<Wakeup>,
+}
+
+impl Draft {
+    fn new() -> Self {
+        Self {
+            steps: Vec::new(),
+            waits: Vec::new(),
+        }
+    }
+
+    fn done(self) -> PodPlan {
+        PodPlan {
+            stage: Stage::Running,
+            steps: self.steps,
+            waits: self.waits,
+        }
+    }
+
+    /// Cgroup, then volumes. True when both stand.
+    fn prepare(&mut self, input: &PlanInput<'_>) -> bool {
+        let cgroup = self.progress(
+            &input.memory.cgroup,
+            Step::EnsureCgroup,
+            "the pod's cgroup",
+            input,
+        );
+        if !cgroup {
+            return false;
+        }
+        let volumes = self.progress(&input.memory.volumes, Step::MountVolumes, "volumes", input);
+        if let Some(refresh) = input.memory.volumes.done().and_then(|v| v.refresh_at) {
+            if refresh <= input.now {
+                self.steps.push(Step::MountVolumes);
+            } else {
+                self.waits.push(Wakeup {
+                    at: refresh,
+                    on: WaitOn::VolumeRefresh,
+                    why: "volume contents to be renewed".into(),
+                });
+            }
+        }
+        volumes
+    }
+
+    /// Plans `step` unless it is done or must wait. True when it is done.
+    fn progress<T>(
+        &mut self,
+        progress: &Progress<T>,
+        step: Step,
+        what: &str,
+        input: &PlanInput<'_>,
+    ) -> bool {
+        match progress {
+            Progress::Done(_) => true,
+            Progress::Failed(failure) if !failure.is_due(input.now) => {
+                self.waits.push(Wakeup {
+                    at: failure.until,
+                    on: WaitOn::StepRetry,
+                    why: format!("{what} failed: {}", failure.message),
+                });
+                false
+            }
+            Progress::Todo | Progress::Undone | Progress::Failed(_) => {
+                self.steps.push(step);
+                false
+            }
+        }
+    }
+
+    fn create_sandbox(&mut self, input: &PlanInput<'_>, attempt: u32, replaces: bool) {
+        if let Some(why) = input.network_down
+            && !host_network(&input.desired.pod)
+        {
+            // The worker also wakes when the runtime's health changes.
+            self.waits.push(Wakeup {
+                at: input.now + std::time::Duration::from_secs(10),
+                on: WaitOn::Network,
+                why: format!("network is not ready: {why}"),
+            });
+            return;
+        }
+        match retry_later(input.memory.sandbox.failure(), input.now) {
+            Some(wait) => self.waits.push(Wakeup {
+                why: format!("sandbox creation failed: {}", wait.why),
+                ..wait
+            }),
+            None => self.steps.push(Step::CreateSandbox { attempt, replaces }),
+        }
+    }
+
+    fn stops(&mut self, containers: &Containers) {
+        if !containers.stops.is_empty() {
+            self.steps
+                .push(Step::StopContainers(containers.stops.clone()));
+        }
+    }
+
+    fn pulls_and_waits(&mut self, containers: &Containers) {
+        // Pulls need nothing but the network of the node: they come first and
+        // go on beside the rest.
+        let pulls = containers.pulls.iter().map(|name| Step::PullImage {
+            container: name.clone(),
+        });
+        self.steps.splice(0..0, pulls);
+        self.waits.extend(containers.waits.iter().cloned());
+    }
+
+    /// Before there is a sandbox: only images can be made ready.
+    fn containers(&mut self, _input: &PlanInput<'_>, containers: &Containers) {
+        self.pulls_and_waits(containers);
+    }
+}
+
+/// Records that nobody will ask for: all but the newest dead instance of each
+/// container, and old sandboxes that hold none.
+pub(super) fn surplus(input: &PlanInput<'_>) -> Vec<Step> {
+    let observed = input.observed;
+    let mut dead_seen: BTreeMap<&str, u32> = BTreeMap::new();
+    let mut kept_in = std::collections::BTreeSet::new();
+    let mut steps = Vec::new();
+    for container in &observed.containers {
+        let dead = matches!(container.state, ContainerState::Exited(_));
+        // Created, and then overtaken by a newer instance: it never will run.
+        let abandoned = container.state == ContainerState::Created
+            && observed
+                .newest(&container.name)
+                .is_some_and(|newest| newest.id != container.id);
+        let seen = dead_seen.entry(&container.name).or_default();
+        if abandoned || dead && *seen >= 1 {
+            steps.push(Step::RemoveContainer(container.id.clone()));
+        } else {
+            *seen += u32::from(dead);
+            kept_in.insert(&container.sandbox);
+        }
+    }
+    for old in observed.sandboxes.iter().skip(1) {
+        if old.state == SandboxState::NotReady && !kept_in.contains(&old.id) {
+            if !input.memory.stopped_sandboxes.contains(&old.id) {
+                steps.push(Step::StopSandbox(old.id.clone()));
+            }
+            steps.push(Step::RemoveSandbox(old.id.clone()));
+        }
+    }
+    match retry_later(input.memory.teardown.as_ref(), input.now) {
+        Some(_) => Vec::new(),
+        None => steps,
+    }
+}

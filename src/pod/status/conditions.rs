@@ -1,0 +1,200 @@
+//! The conditions that the agent owns.
+
+use k8s_openapi::api::core::v1::{ContainerStatus, PodCondition};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+
+use super::StatusInput;
+use super::phase::Phase;
+use crate::pod::containers::{host_network, init, regular};
+
+/// In the order in which `kubectl describe` is used to show them.
+pub(super) fn conditions(
+    input: &StatusInput<'_>,
+    phase: Phase,
+    init_statuses: &[ContainerStatus],
+    statuses: &[ContainerStatus],
+) -> Vec<PodCondition> {
+    let containers_ready = containers_ready(input, phase, statuses);
+    let ready = ready(input, &containers_ready);
+    [
+        ("PodReadyToStartContainers", sandbox_ready(input)),
+        (
+            "Initialized",
+            initialized(input, phase, init_statuses, statuses),
+        ),
+        ("Ready", ready),
+        ("ContainersReady", containers_ready),
+        ("PodScheduled", Verdict::yes()),
+    ]
+    .into_iter()
+    .map(|(kind, verdict)| condition(input, kind, verdict))
+    .collect()
+}
+
+/// A condition's answer before it gets its times.
+#[derive(Debug, Clone, PartialEq)]
+struct Verdict {
+    holds: bool,
+    reason: Option<&'static str>,
+    message: Option<String>,
+}
+
+impl Verdict {
+    fn yes() -> Self {
+        Self {
+            holds: true,
+            reason: None,
+            message: None,
+        }
+    }
+
+    fn yes_because(reason: &'static str) -> Self {
+        Self {
+            reason: Some(reason),
+            ..Self::yes()
+        }
+    }
+
+    fn no(reason: Option<&'static str>, message: Option<String>) -> Self {
+        Self {
+            holds: false,
+            reason,
+            message,
+        }
+    }
+}
+
+fn condition(input: &StatusInput<'_>, kind: &str, verdict: Verdict) -> PodCondition {
+    let status = if verdict.holds { "True" } else { "False" };
+    let unchanged_since = input
+        .previous
+        .and_then(|previous| previous.conditions.as_ref())
+        .and_then(|conditions| conditions.iter().find(|c| c.type_ == kind))
+        .filter(|previous| previous.status == status)
+        .and_then(|previous| previous.last_transition_time.clone());
+    PodCondition {
+        type_: kind.to_owned(),
+        status: status.to_owned(),
+        reason: verdict.reason.map(str::to_owned),
+        message: verdict.message,
+        observed_generation: input.desired.pod.metadata.generation,
+        last_transition_time: unchanged_since.or(Some(Time(input.now))),
+        last_probe_time: None,
+    }
+}
+
+fn sandbox_ready(input: &StatusInput<'_>) -> Verdict {
+    let up = input
+        .observed
+        .ready_sandbox()
+        .is_some_and(|s| host_network(&input.desired.pod) || !s.ips.is_empty());
+    if up {
+        Verdict::yes()
+    } else {
+        Verdict::no(None, None)
+    }
+}
+
+fn initialized(
+    input: &StatusInput<'_>,
+    phase: Phase,
+    init_statuses: &[ContainerStatus],
+    statuses: &[ContainerStatus],
+) -> Verdict {
+    if phase == Phase::Succeeded {
+        return Verdict::yes_because("PodCompleted");
+    }
+    let any_started = statuses.iter().any(has_run);
+    let waiting: Vec<&str> = init(&input.desired.pod)
+        .iter()
+        .filter(|c| !init_statuses.iter().any(|s| s.name == c.name && s.ready))
+        .map(|c| c.name.as_str())
+        .collect();
+    if waiting.is_empty() || any_started {
+        return Verdict::yes();
+    }
+    Verdict::no(
+        Some("ContainersNotInitialized"),
+        Some(format!(
+            "containers with incomplete status: [{}]",
+            waiting.join(" ")
+        )),
+    )
+}
+
+fn has_run(status: &ContainerStatus) -> bool {
+    let ran = |state: &Option<k8s_openapi::api::core::v1::ContainerState>| {
+        state
+            .as_ref()
+            .is_some_and(|s| s.running.is_some() || s.terminated.is_some())
+    };
+    ran(&status.state) || ran(&status.last_state)
+}
+
+fn containers_ready(
+    input: &StatusInput<'_>,
+    phase: Phase,
+    statuses: &[ContainerStatus],
+) -> Verdict {
+    match phase {
+        Phase::Succeeded => return Verdict::no(Some("PodCompleted"), None),
+        Phase::Failed => return Verdict::no(Some("PodFailed"), None),
+        Phase::Pending | Phase::Running => {}
+    }
+    let unready: Vec<&str> = regular(&input.desired.pod)
+        .iter()
+        .filter(|c| !statuses.iter().any(|s| s.name == c.name && s.ready))
+        .map(|c| c.name.as_str())
+        .collect();
+    if unready.is_empty() {
+        return Verdict::yes();
+    }
+    Verdict::no(
+        Some("ContainersNotReady"),
+        Some(format!(
+            "containers with unready status: [{}]",
+            unready.join(" ")
+        )),
+    )
+}
+
+/// Containers ready, and every readiness gate that others set.
+fn ready(input: &StatusInput<'_>, containers_ready: &Verdict) -> Verdict {
+    if !containers_ready.holds {
+        return containers_ready.clone();
+    }
+    let gates = input
+        .desired
+        .pod
+        .spec
+        .as_ref()
+        .and_then(|spec| spec.readiness_gates.as_deref())
+        .unwrap_or_default();
+    let told = input
+        .desired
+        .pod
+        .status
+        .as_ref()
+        .and_then(|status| status.conditions.as_deref())
+        .unwrap_or_default();
+    let missing: Vec<String> = gates
+        .iter()
+        .filter_map(|gate| {
+            let kind = &gate.condition_type;
+            match told.iter().find(|c| &c.type_ == kind) {
+                None => Some(format!(
+                    "corresponding condition of pod readiness gate \"{kind}\" does not exist."
+                )),
+                Some(c) if c.status == "True" => None,
+                Some(c) => Some(format!(
+                    "the status of pod readiness gate \"{kind}\" is not \"True\", but {}",
+                    c.status
+                )),
+            }
+        })
+        .collect();
+    if missing.is_empty() {
+        return Verdict::yes();
+    }
+    Verdict::no(Some("ReadinessGatesNotReady"), Some(missing.join(", ")))
+}
