@@ -1,5 +1,7 @@
 //! What can go wrong with a pod's volumes.
 
+use std::path::{Path, PathBuf};
+
 /// A volume operation that failed. Everything is retried.
 #[derive(Debug, thiserror::Error)]
 pub enum VolumeError {
@@ -16,14 +18,40 @@ pub enum VolumeError {
     PodDirectories(#[source] std::io::Error),
     #[error("cannot write {path}")]
     ContainerFile {
-        path: std::path::PathBuf,
+        path: PathBuf,
         #[source]
         source: std::io::Error,
     },
     #[error("cannot clean up {path}")]
     TearDown {
-        path: std::path::PathBuf,
+        path: PathBuf,
         #[source]
         source: std::io::Error,
     },
+    /// A pod UID or a name of a pod that cannot be a file name here.
+    #[error("unusable name")]
+    Name(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// The agent stops and the work was not begun.
+    #[error("interrupted by shutdown")]
+    Interrupted,
+}
+
+impl VolumeError {
+    pub(super) fn set_up(
+        volume: &str,
+        source: impl Into<Box<dyn std::error::Error + Send + Sync>>,
+    ) -> Self {
+        Self::SetUp {
+            step: "SetUp",
+            volume: volume.to_owned(),
+            source: source.into(),
+        }
+    }
+
+    pub(super) fn tear_down(path: &Path, source: std::io::Error) -> Self {
+        Self::TearDown {
+            path: path.to_owned(),
+            source,
+        }
+    }
 }

@@ -1,11 +1,45 @@
 //! Pod volumes and the pod's own directory under the root directory.
 //!
-//! In: a desired pod. Out: where each volume is ([`MountedVolumes`]); files of
-//! a container; and, at the end, nothing left behind.
+//! In: a desired pod, and through ports the objects and tokens that its
+//! volumes show. Out: where each volume is ([`MountedVolumes`]); the files of a
+//! container; and, at the end, nothing left behind.
+//!
+//! ```text
+//! Pod ─► plan ─► VolumeSetup ──────────────┐
+//!          └► needs ─► fetch (API) ─► payload ─► apply: mkdir, tmpfs, atomic writer, fsGroup
+//! ```
+//!
+//! [`plan`], `payload`, `downward`, `path` and `quantity` are pure; `fetch`
+//! talks to the API server through ports; everything else touches the disk and
+//! runs on blocking threads. The kernel must know `openat2` (5.6 or later):
+//! that is how removal is kept from leaving a volume.
+//!
+//! Not here yet: claims, CSI and network volumes, `subPath`, and renewing
+//! ConfigMap and Secret contents while a pod runs. Only tokens have a
+//! refresh time; other contents are compared, and rewritten if they changed,
+//! whenever [`Volumes::ensure`] happens to run.
 
+mod apply;
+mod atomic;
+mod clean;
+mod container_files;
+mod downward;
 mod error;
+mod fetch;
+mod host_path;
+mod layout;
+mod mounts;
+mod ownership;
+mod path;
+mod payload;
+pub mod plan;
 mod port;
+mod quantity;
+mod remove;
+mod setup;
+mod tokens;
 
+pub use apply::{Clock, HostVolumes, VolumeSettings};
 pub use error::VolumeError;
 pub use port::{ContainerFilesRequest, TerminationLog, Volumes};
 

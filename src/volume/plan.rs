@@ -1,0 +1,473 @@
+//! What must be set up for a pod's volumes.
+//!
+//! In: the pod and what this node can give. Out: one [`VolumeSetup`] for every
+//! volume that some container mounts, in the order of the spec; volumes that
+//! nothing mounts cost nothing. Pure.
+
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+
+use k8s_openapi::api::core::v1::{
+    Container, DownwardAPIVolumeFile, EmptyDirVolumeSource, HostPathVolumeSource, KeyToPath, Pod,
+    PodSpec, ProjectedVolumeSource, ResourceRequirements, Volume, VolumeProjection,
+};
+
+use super::VolumeError;
+use super::path::{PathError, component};
+use super::quantity::{Amount, QuantityError};
+use crate::pod::facts::ComputeResources;
+
+/// `defaultMode` where a spec has none.
+const DEFAULT_MODE: u32 = 0o644;
+/// `expirationSeconds` where a spec has none.
+const DEFAULT_TOKEN_SECONDS: i64 = 3600;
+
+/// One volume to set up.
+#[derive(Debug, Clone, PartialEq)]
+pub struct VolumeSetup {
+    pub name: String,
+    pub kind: VolumeKind,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub enum VolumeKind {
+    /// A fresh directory that lives as long as the pod.
+    EmptyDir { medium: Medium },
+    /// A path of the host; nothing is mounted, only the type is checked.
+    HostPath { path: PathBuf, check: HostPathCheck },
+    /// Files made from API objects, tokens and the pod itself.
+    Files(FilesVolume),
+}
+
+/// Where a volume's bytes are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Medium {
+    /// The file system of the root directory.
+    Disk,
+    /// A tmpfs of at most `size` bytes.
+    Memory { size: u64 },
+}
+
+/// `hostPath.type`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum HostPathCheck {
+    Anything,
+    DirectoryOrCreate,
+    Directory,
+    FileOrCreate,
+    File,
+    Socket,
+    CharDevice,
+    BlockDevice,
+}
+
+/// A read-only volume whose files the atomic writer keeps.
+#[derive(Debug, Clone, PartialEq)]
+pub struct FilesVolume {
+    pub kind: FilesKind,
+    pub medium: Medium,
+    /// Mode of files that have none of their own.
+    pub default_mode: u32,
+    /// In order: a later source wins on the same path.
+    pub sources: Vec<FileSource>,
+}
+
+/// Which volume type of the API the files belong to; decides the directory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum FilesKind {
+    ConfigMap,
+    Secret,
+    DownwardApi,
+    Projected,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub enum FileSource {
+    ServiceAccountToken { key: TokenKey, path: String },
+    ConfigMap(ObjectSource),
+    Secret(ObjectSource),
+    DownwardApi(Vec<DownwardAPIVolumeFile>),
+}
+
+/// Which keys of an object become files.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ObjectSource {
+    pub name: String,
+    /// Empty: every key, under its own name.
+    pub items: Vec<KeyToPath>,
+    pub presence: Presence,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Presence {
+    Required,
+    Optional,
+}
+
+/// What tells one service-account token of a pod from another.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct TokenKey {
+    pub service_account: String,
+    /// `None`: the API server's own audience.
+    pub audience: Option<String>,
+    pub expiration_seconds: i64,
+}
+
+/// Why a volume cannot be set up as its spec says.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+enum PlanError {
+    #[error("volume type {0} is not supported yet")]
+    VolumeType(&'static str),
+    #[error("volume type emptyDir with medium {0} is not supported yet")]
+    Medium(String),
+    #[error("projected source {0} is not supported yet")]
+    Source(&'static str),
+    #[error("invalid HostPath `{0}`: must not contain '..'")]
+    HostPathBackstep(String),
+    #[error("{0} is an invalid volume type")]
+    HostPathType(String),
+    #[error("unusable volume name")]
+    Name(#[source] PathError),
+    #[error("cannot size the tmpfs")]
+    Size(#[source] QuantityError),
+}
+
+/// Lists the set-ups that a pod needs.
+///
+/// # Errors
+/// [`VolumeError::SetUp`], naming the first volume that this agent cannot set
+/// up and why.
+pub fn plan(pod: &Pod, allocatable: &ComputeResources) -> Result<Vec<VolumeSetup>, VolumeError> {
+    let Some(spec) = &pod.spec else {
+        return Ok(Vec::new());
+    };
+    let mounted = mounted_names(spec);
+    spec.volumes
+        .iter()
+        .flatten()
+        .filter(|volume| mounted.contains(volume.name.as_str()))
+        .map(|volume| {
+            let kind = plan_volume(volume, spec, allocatable)
+                .map_err(|error| VolumeError::set_up(&volume.name, error))?;
+            Ok(VolumeSetup {
+                name: volume.name.clone(),
+                kind,
+            })
+        })
+        .collect()
+}
+
+/// Names of the volumes that some container uses, as files or as a device.
+fn mounted_names(spec: &PodSpec) -> BTreeSet<&str> {
+    let containers = spec
+        .init_containers
+        .iter()
+        .flatten()
+        .chain(&spec.containers);
+    let ephemeral = spec.ephemeral_containers.iter().flatten();
+    containers
+        .map(|container| (&container.volume_mounts, &container.volume_devices))
+        .chain(ephemeral.map(|container| (&container.volume_mounts, &container.volume_devices)))
+        .flat_map(|(mounts, devices)| {
+            let mounts = mounts.iter().flatten().map(|mount| mount.name.as_str());
+            mounts.chain(devices.iter().flatten().map(|device| device.name.as_str()))
+        })
+        .collect()
+}
+
+fn plan_volume(
+    volume: &Volume,
+    spec: &PodSpec,
+    allocatable: &ComputeResources,
+) -> Result<VolumeKind, PlanError> {
+    component(&volume.name).map_err(PlanError::Name)?;
+    let memory = |limit| tmpfs_size(spec, allocatable, limit).map_err(PlanError::Size);
+    let files = |kind, medium, default_mode: Option<i32>, sources| {
+        VolumeKind::Files(FilesVolume {
+            kind,
+            medium,
+            default_mode: mode(default_mode).unwrap_or(DEFAULT_MODE),
+            sources,
+        })
+    };
+    if let Some(source) = &volume.empty_dir {
+        return plan_empty_dir(source, memory);
+    }
+    if let Some(source) = &volume.host_path {
+        return plan_host_path(source);
+    }
+    if let Some(source) = &volume.projected {
+        let sources = plan_projected(source, spec)?;
+        let medium = memory(Amount::default())?;
+        return Ok(files(
+            FilesKind::Projected,
+            medium,
+            source.default_mode,
+            sources,
+        ));
+    }
+    if let Some(source) = &volume.config_map {
+        let object = ObjectSource::new(&source.name, source.items.as_ref(), source.optional);
+        let sources = vec![FileSource::ConfigMap(object)];
+        return Ok(files(
+            FilesKind::ConfigMap,
+            Medium::Disk,
+            source.default_mode,
+            sources,
+        ));
+    }
+    if let Some(source) = &volume.secret {
+        let name = source.secret_name.as_deref().unwrap_or_default();
+        let object = ObjectSource::new(name, source.items.as_ref(), source.optional);
+        let medium = memory(Amount::default())?;
+        let sources = vec![FileSource::Secret(object)];
+        return Ok(files(
+            FilesKind::Secret,
+            medium,
+            source.default_mode,
+            sources,
+        ));
+    }
+    if let Some(source) = &volume.downward_api {
+        let medium = memory(Amount::default())?;
+        let sources = vec![FileSource::DownwardApi(
+            source.items.clone().unwrap_or_default(),
+        )];
+        return Ok(files(
+            FilesKind::DownwardApi,
+            medium,
+            source.default_mode,
+            sources,
+        ));
+    }
+    match unsupported_type(volume) {
+        Some(name) => Err(PlanError::VolumeType(name)),
+        // The API server's default for a volume without a source.
+        None => Ok(VolumeKind::EmptyDir {
+            medium: Medium::Disk,
+        }),
+    }
+}
+
+fn plan_empty_dir(
+    source: &EmptyDirVolumeSource,
+    memory: impl Fn(Amount) -> Result<Medium, PlanError>,
+) -> Result<VolumeKind, PlanError> {
+    let medium = match source.medium.as_deref().unwrap_or_default() {
+        "" => Medium::Disk,
+        "Memory" => {
+            let limit = source.size_limit.as_ref().map(Amount::parse);
+            memory(
+                limit
+                    .transpose()
+                    .map_err(PlanError::Size)?
+                    .unwrap_or_default(),
+            )?
+        }
+        other => return Err(PlanError::Medium(other.to_owned())),
+    };
+    Ok(VolumeKind::EmptyDir { medium })
+}
+
+fn plan_host_path(source: &HostPathVolumeSource) -> Result<VolumeKind, PlanError> {
+    if source.path.split('/').any(|part| part == "..") {
+        return Err(PlanError::HostPathBackstep(source.path.clone()));
+    }
+    let check = match source.type_.as_deref().unwrap_or_default() {
+        "" => HostPathCheck::Anything,
+        "DirectoryOrCreate" => HostPathCheck::DirectoryOrCreate,
+        "Directory" => HostPathCheck::Directory,
+        "FileOrCreate" => HostPathCheck::FileOrCreate,
+        "File" => HostPathCheck::File,
+        "Socket" => HostPathCheck::Socket,
+        "CharDevice" => HostPathCheck::CharDevice,
+        "BlockDevice" => HostPathCheck::BlockDevice,
+        other => return Err(PlanError::HostPathType(other.to_owned())),
+    };
+    Ok(VolumeKind::HostPath {
+        path: PathBuf::from(&source.path),
+        check,
+    })
+}
+
+fn plan_projected(
+    source: &ProjectedVolumeSource,
+    spec: &PodSpec,
+) -> Result<Vec<FileSource>, PlanError> {
+    source
+        .sources
+        .iter()
+        .flatten()
+        .map(|projection| plan_projection(projection, spec))
+        .filter_map(Result::transpose)
+        .collect()
+}
+
+/// `None` for a projection without any source, which upstream passes over too.
+fn plan_projection(
+    projection: &VolumeProjection,
+    spec: &PodSpec,
+) -> Result<Option<FileSource>, PlanError> {
+    if projection.cluster_trust_bundle.is_some() {
+        return Err(PlanError::Source("clusterTrustBundle"));
+    }
+    if projection.pod_certificate.is_some() {
+        return Err(PlanError::Source("podCertificate"));
+    }
+    if let Some(token) = &projection.service_account_token {
+        let service_account = spec.service_account_name.as_deref();
+        return Ok(Some(FileSource::ServiceAccountToken {
+            key: TokenKey {
+                service_account: service_account.unwrap_or("default").to_owned(),
+                audience: token
+                    .audience
+                    .clone()
+                    .filter(|audience| !audience.is_empty()),
+                expiration_seconds: token.expiration_seconds.unwrap_or(DEFAULT_TOKEN_SECONDS),
+            },
+            path: token.path.clone(),
+        }));
+    }
+    if let Some(source) = &projection.config_map {
+        let object = ObjectSource::new(&source.name, source.items.as_ref(), source.optional);
+        return Ok(Some(FileSource::ConfigMap(object)));
+    }
+    if let Some(source) = &projection.secret {
+        let object = ObjectSource::new(&source.name, source.items.as_ref(), source.optional);
+        return Ok(Some(FileSource::Secret(object)));
+    }
+    let items = projection.downward_api.as_ref();
+    Ok(items.map(|source| FileSource::DownwardApi(source.items.clone().unwrap_or_default())))
+}
+
+/// The type of a volume that this agent knows by name only.
+fn unsupported_type(volume: &Volume) -> Option<&'static str> {
+    let types = [
+        (
+            volume.persistent_volume_claim.is_some(),
+            "persistentVolumeClaim",
+        ),
+        (volume.ephemeral.is_some(), "ephemeral"),
+        (volume.csi.is_some(), "csi"),
+        (volume.image.is_some(), "image"),
+        (volume.nfs.is_some(), "nfs"),
+        (volume.iscsi.is_some(), "iscsi"),
+        (volume.fc.is_some(), "fc"),
+        (volume.flex_volume.is_some(), "flexVolume"),
+        (volume.git_repo.is_some(), "gitRepo"),
+        (
+            volume.aws_elastic_block_store.is_some(),
+            "awsElasticBlockStore",
+        ),
+        (volume.azure_disk.is_some(), "azureDisk"),
+        (volume.azure_file.is_some(), "azureFile"),
+        (volume.cephfs.is_some(), "cephfs"),
+        (volume.cinder.is_some(), "cinder"),
+        (volume.flocker.is_some(), "flocker"),
+        (volume.gce_persistent_disk.is_some(), "gcePersistentDisk"),
+        (volume.glusterfs.is_some(), "glusterfs"),
+        (
+            volume.photon_persistent_disk.is_some(),
+            "photonPersistentDisk",
+        ),
+        (volume.portworx_volume.is_some(), "portworxVolume"),
+        (volume.quobyte.is_some(), "quobyte"),
+        (volume.rbd.is_some(), "rbd"),
+        (volume.scale_io.is_some(), "scaleIO"),
+        (volume.storageos.is_some(), "storageos"),
+        (volume.vsphere_volume.is_some(), "vsphereVolume"),
+    ];
+    types
+        .into_iter()
+        .find_map(|(present, name)| present.then_some(name))
+}
+
+/// The smallest of what the node can give, what the pod may use if that is
+/// bounded, and the volume's own limit if it has one.
+fn tmpfs_size(
+    spec: &PodSpec,
+    allocatable: &ComputeResources,
+    limit: Amount,
+) -> Result<Medium, QuantityError> {
+    let bounds = [
+        Some(Amount::units(allocatable.memory)),
+        memory_limit(spec)?,
+        Some(limit),
+    ];
+    let size = bounds
+        .into_iter()
+        .flatten()
+        .filter(|bound| bound.is_positive())
+        .min();
+    let bytes = size.unwrap_or_default().ceil_units();
+    Ok(Medium::Memory {
+        // A size of 0, when nothing is known, means unbounded to the kernel.
+        size: u64::try_from(bytes).unwrap_or(0),
+    })
+}
+
+/// The memory that a pod as a whole may use: its own limit, or what its
+/// containers add up to if each of them has one.
+fn memory_limit(spec: &PodSpec) -> Result<Option<Amount>, QuantityError> {
+    let limit = |resources: Option<&ResourceRequirements>| {
+        let limits = resources.and_then(|resources| resources.limits.as_ref());
+        let memory = limits.and_then(|limits| limits.get("memory"));
+        memory.map(Amount::parse).transpose()
+    };
+    if let Some(amount) = limit(spec.resources.as_ref())? {
+        return Ok(Some(amount));
+    }
+    let mut sidecars = Amount::default();
+    let mut highest_init = Amount::default();
+    for container in spec.init_containers.iter().flatten() {
+        let Some(amount) = limit(container.resources.as_ref())?.filter(|a| a.is_positive()) else {
+            return Ok(None);
+        };
+        if is_sidecar(container) {
+            sidecars = sidecars + amount;
+            highest_init = highest_init.max(sidecars);
+        } else {
+            highest_init = highest_init.max(sidecars + amount);
+        }
+    }
+    let mut regular = sidecars;
+    for container in &spec.containers {
+        let Some(amount) = limit(container.resources.as_ref())?.filter(|a| a.is_positive()) else {
+            return Ok(None);
+        };
+        regular = regular + amount;
+    }
+    let overhead = spec
+        .overhead
+        .as_ref()
+        .and_then(|overhead| overhead.get("memory"));
+    let overhead = overhead.map(Amount::parse).transpose()?.unwrap_or_default();
+    Ok(Some(regular.max(highest_init) + overhead))
+}
+
+fn is_sidecar(container: &Container) -> bool {
+    container.restart_policy.as_deref() == Some("Always")
+}
+
+/// Permission bits of a spec; `None` if it has none or they make no sense.
+pub(super) fn mode(mode: Option<i32>) -> Option<u32> {
+    mode.and_then(|mode| u32::try_from(mode).ok())
+        .map(|mode| mode & 0o7777)
+}
+
+impl ObjectSource {
+    fn new(name: &str, items: Option<&Vec<KeyToPath>>, optional: Option<bool>) -> Self {
+        Self {
+            name: name.to_owned(),
+            items: items.cloned().unwrap_or_default(),
+            presence: if optional == Some(true) {
+                Presence::Optional
+            } else {
+                Presence::Required
+            },
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
