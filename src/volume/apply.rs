@@ -45,8 +45,11 @@ pub struct HostVolumes {
     fetcher: Fetcher,
     clock: Clock,
     /// One record per pod that was ever asked for and not removed since.
-    pods: Mutex<BTreeMap<PodUid, Arc<tokio::sync::Mutex<Record>>>>,
+    pods: Mutex<BTreeMap<PodUid, SharedRecord>>,
 }
+
+/// Locked for as long as a verb works on the pod.
+type SharedRecord = Arc<tokio::sync::Mutex<Record>>;
 
 /// What is remembered of a pod's volumes. All of it can be lost: a new process
 /// begins without.

@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 
 use k8s_openapi::api::core::v1::{Pod, PodSpec, ResourceFieldSelector, ResourceRequirements};
 
-use super::quantity::{Amount, QuantityError, ceil_div};
+use super::quantity::{ParseQuantityError, Quantity};
 use crate::pod::facts::ComputeResources;
 
 /// Why a downward API item has no value.
@@ -24,7 +24,7 @@ pub(super) enum DownwardError {
     Quantity {
         resource: String,
         #[source]
-        source: QuantityError,
+        source: ParseQuantityError,
     },
     #[error("the item for {0} has neither fieldRef nor resourceFieldRef")]
     NoSource(String),
@@ -139,23 +139,28 @@ pub(super) fn resource(
         _ => return Err(unknown()),
     };
     let amount = match (quantity, group) {
-        (Some(quantity), _) => Amount::parse(&quantity).map_err(quantity_error)?,
+        (Some(quantity), _) => Quantity::try_from(&quantity).map_err(quantity_error)?,
         (None, "limits") => node,
-        (None, _) => Amount::default(),
+        (None, _) => Quantity::default(),
     };
     let divisor = match &selector.divisor {
-        Some(divisor) if divisor.0 != "0" => Amount::parse(divisor).map_err(quantity_error)?,
-        _ => Amount::units(1),
+        Some(divisor) if divisor.0 != "0" => Quantity::try_from(divisor).map_err(quantity_error)?,
+        _ => Quantity::from_value(1),
     };
     if !divisor.is_positive() {
         return Err(DownwardError::Divisor(selector.resource.clone()));
     }
     let share = if resource == "cpu" {
-        ceil_div(amount.ceil_millis().into(), divisor.ceil_millis().into())
+        ceil_div(amount.milli_value(), divisor.milli_value())
     } else {
-        ceil_div(amount.ceil_units().into(), divisor.ceil_units().into())
+        ceil_div(amount.value(), divisor.value())
     };
     Ok(share.to_string())
+}
+
+/// Division rounding up; the divisor is positive.
+fn ceil_div(value: i64, divisor: i64) -> i64 {
+    value.div_euclid(divisor) + i64::from(value.rem_euclid(divisor) != 0)
 }
 
 /// `None`: no such container. `Some(None)`: it asks for nothing.
@@ -171,12 +176,12 @@ fn container_resources<'a>(
 
 /// What the node can give of a resource; `None` if it is not one that a file
 /// can show. Huge pages have no default.
-fn node_amount(resource: &str, allocatable: &ComputeResources) -> Option<Amount> {
+fn node_amount(resource: &str, allocatable: &ComputeResources) -> Option<Quantity> {
     match resource {
-        "cpu" => Some(Amount::millis(allocatable.milli_cpu)),
-        "memory" => Some(Amount::units(allocatable.memory)),
-        "ephemeral-storage" => Some(Amount::units(allocatable.ephemeral_storage)),
-        _ if resource.starts_with("hugepages-") => Some(Amount::default()),
+        "cpu" => Some(Quantity::from_milli(allocatable.milli_cpu)),
+        "memory" => Some(Quantity::from_value(allocatable.memory)),
+        "ephemeral-storage" => Some(Quantity::from_value(allocatable.ephemeral_storage)),
+        _ if resource.starts_with("hugepages-") => Some(Quantity::default()),
         _ => None,
     }
 }

@@ -14,7 +14,7 @@ use k8s_openapi::api::core::v1::{
 
 use super::VolumeError;
 use super::path::{PathError, component};
-use super::quantity::{Amount, QuantityError};
+use super::quantity::{ParseQuantityError, Quantity};
 use crate::pod::facts::ComputeResources;
 
 /// `defaultMode` where a spec has none.
@@ -129,7 +129,7 @@ enum PlanError {
     #[error("unusable volume name")]
     Name(#[source] PathError),
     #[error("cannot size the tmpfs")]
-    Size(#[source] QuantityError),
+    Size(#[source] ParseQuantityError),
 }
 
 /// Lists the set-ups that a pod needs.
@@ -198,7 +198,7 @@ fn plan_volume(
     }
     if let Some(source) = &volume.projected {
         let sources = plan_projected(source, spec)?;
-        let medium = memory(Amount::default())?;
+        let medium = memory(Quantity::default())?;
         return Ok(files(
             FilesKind::Projected,
             medium,
@@ -219,7 +219,7 @@ fn plan_volume(
     if let Some(source) = &volume.secret {
         let name = source.secret_name.as_deref().unwrap_or_default();
         let object = ObjectSource::new(name, source.items.as_ref(), source.optional);
-        let medium = memory(Amount::default())?;
+        let medium = memory(Quantity::default())?;
         let sources = vec![FileSource::Secret(object)];
         return Ok(files(
             FilesKind::Secret,
@@ -229,7 +229,7 @@ fn plan_volume(
         ));
     }
     if let Some(source) = &volume.downward_api {
-        let medium = memory(Amount::default())?;
+        let medium = memory(Quantity::default())?;
         let sources = vec![FileSource::DownwardApi(
             source.items.clone().unwrap_or_default(),
         )];
@@ -251,12 +251,12 @@ fn plan_volume(
 
 fn plan_empty_dir(
     source: &EmptyDirVolumeSource,
-    memory: impl Fn(Amount) -> Result<Medium, PlanError>,
+    memory: impl Fn(Quantity) -> Result<Medium, PlanError>,
 ) -> Result<VolumeKind, PlanError> {
     let medium = match source.medium.as_deref().unwrap_or_default() {
         "" => Medium::Disk,
         "Memory" => {
-            let limit = source.size_limit.as_ref().map(Amount::parse);
+            let limit = source.size_limit.as_ref().map(Quantity::try_from);
             memory(
                 limit
                     .transpose()
@@ -387,10 +387,10 @@ fn unsupported_type(volume: &Volume) -> Option<&'static str> {
 fn tmpfs_size(
     spec: &PodSpec,
     allocatable: &ComputeResources,
-    limit: Amount,
-) -> Result<Medium, QuantityError> {
+    limit: Quantity,
+) -> Result<Medium, ParseQuantityError> {
     let bounds = [
-        Some(Amount::units(allocatable.memory)),
+        Some(Quantity::from_value(allocatable.memory)),
         memory_limit(spec)?,
         Some(limit),
     ];
@@ -399,7 +399,7 @@ fn tmpfs_size(
         .flatten()
         .filter(|bound| bound.is_positive())
         .min();
-    let bytes = size.unwrap_or_default().ceil_units();
+    let bytes = size.unwrap_or_default().value();
     Ok(Medium::Memory {
         // A size of 0, when nothing is known, means unbounded to the kernel.
         size: u64::try_from(bytes).unwrap_or(0),
@@ -408,17 +408,17 @@ fn tmpfs_size(
 
 /// The memory that a pod as a whole may use: its own limit, or what its
 /// containers add up to if each of them has one.
-fn memory_limit(spec: &PodSpec) -> Result<Option<Amount>, QuantityError> {
+fn memory_limit(spec: &PodSpec) -> Result<Option<Quantity>, ParseQuantityError> {
     let limit = |resources: Option<&ResourceRequirements>| {
         let limits = resources.and_then(|resources| resources.limits.as_ref());
         let memory = limits.and_then(|limits| limits.get("memory"));
-        memory.map(Amount::parse).transpose()
+        memory.map(Quantity::try_from).transpose()
     };
     if let Some(amount) = limit(spec.resources.as_ref())? {
         return Ok(Some(amount));
     }
-    let mut sidecars = Amount::default();
-    let mut highest_init = Amount::default();
+    let mut sidecars = Quantity::default();
+    let mut highest_init = Quantity::default();
     for container in spec.init_containers.iter().flatten() {
         let Some(amount) = limit(container.resources.as_ref())?.filter(|a| a.is_positive()) else {
             return Ok(None);
@@ -441,7 +441,10 @@ fn memory_limit(spec: &PodSpec) -> Result<Option<Amount>, QuantityError> {
         .overhead
         .as_ref()
         .and_then(|overhead| overhead.get("memory"));
-    let overhead = overhead.map(Amount::parse).transpose()?.unwrap_or_default();
+    let overhead = overhead
+        .map(Quantity::try_from)
+        .transpose()?
+        .unwrap_or_default();
     Ok(Some(regular.max(highest_init) + overhead))
 }
 

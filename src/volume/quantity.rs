@@ -1,7 +1,7 @@
 //! Amounts written as Kubernetes quantities (`64Mi`, `250m`, `1.5`), as far as
 //! volumes need them: sizes, and the numbers that resource fields show.
 
-use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity as ApiQuantity;
 
 const NANOS_PER_UNIT: i128 = 1_000_000_000;
 const NANOS_PER_MILLI: i128 = 1_000_000;
@@ -9,23 +9,19 @@ const NANOS_PER_MILLI: i128 = 1_000_000;
 /// A quantity that is not one, or that is out of range.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("invalid quantity {0:?}")]
-pub(super) struct QuantityError(String);
+pub(super) struct ParseQuantityError(String);
 
 /// An amount in billionths, the finest unit that a quantity can have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
-pub(super) struct Amount(i128);
+pub(super) struct Quantity(i128);
 
-impl Amount {
-    pub(super) fn units(units: i64) -> Self {
-        Self(i128::from(units) * NANOS_PER_UNIT)
+impl Quantity {
+    pub(super) fn from_value(value: i64) -> Self {
+        Self(i128::from(value) * NANOS_PER_UNIT)
     }
 
-    pub(super) fn millis(millis: i64) -> Self {
-        Self(i128::from(millis) * NANOS_PER_MILLI)
-    }
-
-    pub(super) fn parse(quantity: &Quantity) -> Result<Self, QuantityError> {
-        parse(&quantity.0).ok_or_else(|| QuantityError(quantity.0.clone()))
+    pub(super) fn from_milli(milli: i64) -> Self {
+        Self(i128::from(milli) * NANOS_PER_MILLI)
     }
 
     pub(super) fn is_positive(self) -> bool {
@@ -33,17 +29,17 @@ impl Amount {
     }
 
     /// Whole units, rounded up, saturating.
-    pub(super) fn ceil_units(self) -> i64 {
+    pub(super) fn value(self) -> i64 {
         ceil_div(self.0, NANOS_PER_UNIT)
     }
 
     /// Thousandths, rounded up, saturating.
-    pub(super) fn ceil_millis(self) -> i64 {
+    pub(super) fn milli_value(self) -> i64 {
         ceil_div(self.0, NANOS_PER_MILLI)
     }
 }
 
-impl std::ops::Add for Amount {
+impl std::ops::Add for Quantity {
     type Output = Self;
 
     fn add(self, other: Self) -> Self {
@@ -51,19 +47,21 @@ impl std::ops::Add for Amount {
     }
 }
 
-impl std::iter::Sum for Amount {
-    fn sum<I: Iterator<Item = Self>>(amounts: I) -> Self {
-        amounts.fold(Self::default(), std::ops::Add::add)
+impl TryFrom<&ApiQuantity> for Quantity {
+    type Error = ParseQuantityError;
+
+    fn try_from(quantity: &ApiQuantity) -> Result<Self, Self::Error> {
+        parse(&quantity.0).ok_or_else(|| ParseQuantityError(quantity.0.clone()))
     }
 }
 
 /// Division rounding towards positive infinity; the divisor is positive.
-pub(super) fn ceil_div(value: i128, divisor: i128) -> i64 {
+fn ceil_div(value: i128, divisor: i128) -> i64 {
     let quotient = value.div_euclid(divisor) + i128::from(value.rem_euclid(divisor) != 0);
     i64::try_from(quotient).unwrap_or(if quotient < 0 { i64::MIN } else { i64::MAX })
 }
 
-fn parse(text: &str) -> Option<Amount> {
+fn parse(text: &str) -> Option<Quantity> {
     let unsigned = text.strip_prefix(['+', '-']).unwrap_or(text);
     let end = unsigned
         .find(|c: char| !c.is_ascii_digit() && c != '.')
@@ -85,7 +83,7 @@ fn parse(text: &str) -> Option<Amount> {
     }
     // What is finer than a billionth is rounded up, away from zero.
     let magnitude = nanos / divisor + i128::from(nanos % divisor != 0);
-    Some(Amount(if text.starts_with('-') {
+    Some(Quantity(if text.starts_with('-') {
         -magnitude
     } else {
         magnitude
@@ -119,8 +117,8 @@ fn scale(suffix: &str) -> Option<(i64, i32)> {
 mod tests {
     use super::*;
 
-    fn amount(text: &str) -> Result<Amount, QuantityError> {
-        Amount::parse(&Quantity(text.to_owned()))
+    fn amount(text: &str) -> Result<Quantity, ParseQuantityError> {
+        Quantity::try_from(&ApiQuantity(text.to_owned()))
     }
 
     #[test]
@@ -140,7 +138,7 @@ mod tests {
         for (text, units, millis) in cases {
             let amount = amount(text).unwrap();
             assert_eq!(
-                (amount.ceil_units(), amount.ceil_millis()),
+                (amount.value(), amount.milli_value()),
                 (units, millis),
                 "{text}"
             );
