@@ -14,7 +14,7 @@
 //! what else it leaves, the next [`write`] removes. The volume must be one that
 //! only the agent writes to.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::io::{self, Write as _};
@@ -25,6 +25,7 @@ use std::path::Path;
 use jiff::Timestamp;
 use walkdir::WalkDir;
 
+use super::path::RelativePath;
 use super::payload::{File, Payload};
 use super::remove::remove_tree;
 
@@ -90,6 +91,8 @@ fn shown_directory(volume: &Path) -> io::Result<Option<OsString>> {
 
 /// Whether a data directory has just the payload's files with their bytes.
 fn holds_exactly(directory: &Path, payload: &Payload) -> io::Result<bool> {
+    let files = payload.iter().map(|(path, file)| (path.as_path(), file));
+    let wanted: BTreeMap<&Path, &File> = files.collect();
     let mut found = 0;
     for entry in WalkDir::new(directory).min_depth(1) {
         let entry = entry?;
@@ -98,16 +101,16 @@ fn holds_exactly(directory: &Path, payload: &Payload) -> io::Result<bool> {
         }
         found += 1;
         let relative = entry.path().strip_prefix(directory).unwrap_or(entry.path());
-        let wanted = payload.iter().find(|(path, _)| path.as_path() == relative);
-        let Some((_, wanted)) = wanted.filter(|_| entry.file_type().is_file()) else {
+        let file = wanted.get(relative);
+        let Some(file) = file.filter(|_| entry.file_type().is_file()) else {
             return Ok(false);
         };
         let size = entry.metadata()?.len();
-        if size != wanted.bytes.len() as u64 || fs::read(entry.path())? != wanted.bytes {
+        if size != file.bytes.len() as u64 || fs::read(entry.path())? != file.bytes {
             return Ok(false);
         }
     }
-    Ok(found == payload.len())
+    Ok(found == wanted.len())
 }
 
 /// `..2026_01_31_08_00_00.<random>`
@@ -156,7 +159,7 @@ fn show(volume: &Path, staged: &OsStr) -> io::Result<()> {
 /// Brings everything else in line with what is shown: a link for each name at
 /// the top, none for names that are gone, no other data directory.
 fn tidy(volume: &Path, payload: &Payload, shown: &OsStr) -> io::Result<()> {
-    let wanted: BTreeSet<&OsStr> = payload.keys().map(|path| path.top()).collect();
+    let wanted: BTreeSet<&OsStr> = payload.keys().map(RelativePath::top).collect();
     for name in &wanted {
         let link = volume.join(name);
         let target = Path::new(DATA).join(name);

@@ -4,7 +4,9 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
-use k8s_openapi::api::core::v1::{Pod, PodSpec, ResourceFieldSelector, ResourceRequirements};
+use k8s_openapi::api::core::v1::{
+    Container, Pod, PodSpec, ResourceFieldSelector, ResourceRequirements,
+};
 
 use super::quantity::{ParseQuantityError, Quantity};
 use crate::pod::facts::ComputeResources;
@@ -116,8 +118,8 @@ pub(super) fn resource(
 ) -> Result<String, DownwardError> {
     let name = selector.container_name.as_deref().unwrap_or_default();
     let spec = pod.spec.as_ref();
-    let resources = spec
-        .and_then(|spec| container_resources(spec, name))
+    let container = spec
+        .and_then(|spec| find_container(spec, name))
         .ok_or_else(|| DownwardError::Container(name.to_owned()))?;
     let unknown = || DownwardError::Resource(selector.resource.clone());
     let (group, resource) = selector.resource.split_once('.').ok_or_else(unknown)?;
@@ -134,8 +136,9 @@ pub(super) fn resource(
     };
     let node = node_amount(resource, allocatable).ok_or_else(unknown)?;
     let quantity = match group {
-        "limits" => own(resources).or_else(|| own(spec.and_then(|spec| spec.resources.as_ref()))),
-        "requests" => own(resources),
+        "limits" => own(container.resources.as_ref())
+            .or_else(|| own(spec.and_then(|spec| spec.resources.as_ref()))),
+        "requests" => own(container.resources.as_ref()),
         _ => return Err(unknown()),
     };
     let amount = match (quantity, group) {
@@ -163,15 +166,10 @@ fn ceil_div(value: i64, divisor: i64) -> i64 {
     value.div_euclid(divisor) + i64::from(value.rem_euclid(divisor) != 0)
 }
 
-/// `None`: no such container. `Some(None)`: it asks for nothing.
-fn container_resources<'a>(
-    spec: &'a PodSpec,
-    name: &str,
-) -> Option<Option<&'a ResourceRequirements>> {
+fn find_container<'a>(spec: &'a PodSpec, name: &str) -> Option<&'a Container> {
     let containers = spec.containers.iter();
     let mut all = containers.chain(spec.init_containers.iter().flatten());
-    let container = all.find(|container| container.name == name)?;
-    Some(container.resources.as_ref())
+    all.find(|container| container.name == name)
 }
 
 /// What the node can give of a resource; `None` if it is not one that a file

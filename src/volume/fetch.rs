@@ -97,18 +97,21 @@ fn settle(
             cache.insert(key.clone(), token);
             (Ok(text), at)
         }
-        Err(error) => match cache.valid(key, now) {
-            Some(token) => {
+        Err(error) => {
+            let is_news = cache.note_failure(key);
+            let Some(token) = cache.valid(key, now) else {
+                return (Err(error), soon);
+            };
+            if is_news {
                 tracing::warn!(
                     service_account = %key.service_account,
                     expires_at = %token.expires_at,
                     error = %crate::error::chain(&error),
                     "cannot renew a service-account token; keeping the old one"
                 );
-                (Ok(token.token.clone()), soon)
             }
-            None => (Err(error), soon),
-        },
+            (Ok(token.token.clone()), soon)
+        }
     }
 }
 

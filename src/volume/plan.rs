@@ -182,63 +182,25 @@ fn plan_volume(
 ) -> Result<VolumeKind, PlanError> {
     component(&volume.name).map_err(PlanError::Name)?;
     let memory = |limit| tmpfs_size(spec, allocatable, limit).map_err(PlanError::Size);
-    let files = |kind, medium, default_mode: Option<i32>, sources| {
-        VolumeKind::Files(FilesVolume {
-            kind,
-            medium,
-            default_mode: mode(default_mode).unwrap_or(DEFAULT_MODE),
-            sources,
-        })
-    };
     if let Some(source) = &volume.empty_dir {
         return plan_empty_dir(source, memory);
     }
     if let Some(source) = &volume.host_path {
         return plan_host_path(source);
     }
-    if let Some(source) = &volume.projected {
-        let sources = plan_projected(source, spec)?;
-        let medium = memory(Quantity::default())?;
-        return Ok(files(
-            FilesKind::Projected,
+    if let Some((kind, default_mode, sources)) = plan_files(volume, spec)? {
+        let medium = match kind {
+            FilesKind::ConfigMap => Medium::Disk,
+            FilesKind::Secret | FilesKind::DownwardApi | FilesKind::Projected => {
+                memory(Quantity::default())?
+            }
+        };
+        return Ok(VolumeKind::Files(FilesVolume {
+            kind,
             medium,
-            source.default_mode,
+            default_mode: mode(default_mode).unwrap_or(DEFAULT_MODE),
             sources,
-        ));
-    }
-    if let Some(source) = &volume.config_map {
-        let object = ObjectSource::new(&source.name, source.items.as_ref(), source.optional);
-        let sources = vec![FileSource::ConfigMap(object)];
-        return Ok(files(
-            FilesKind::ConfigMap,
-            Medium::Disk,
-            source.default_mode,
-            sources,
-        ));
-    }
-    if let Some(source) = &volume.secret {
-        let name = source.secret_name.as_deref().unwrap_or_default();
-        let object = ObjectSource::new(name, source.items.as_ref(), source.optional);
-        let medium = memory(Quantity::default())?;
-        let sources = vec![FileSource::Secret(object)];
-        return Ok(files(
-            FilesKind::Secret,
-            medium,
-            source.default_mode,
-            sources,
-        ));
-    }
-    if let Some(source) = &volume.downward_api {
-        let medium = memory(Quantity::default())?;
-        let sources = vec![FileSource::DownwardApi(
-            source.items.clone().unwrap_or_default(),
-        )];
-        return Ok(files(
-            FilesKind::DownwardApi,
-            medium,
-            source.default_mode,
-            sources,
-        ));
+        }));
     }
     match unsupported_type(volume) {
         Some(name) => Err(PlanError::VolumeType(name)),
@@ -247,6 +209,33 @@ fn plan_volume(
             medium: Medium::Disk,
         }),
     }
+}
+
+/// Kind, `defaultMode` and sources of a volume of files.
+type FilesPlan = (FilesKind, Option<i32>, Vec<FileSource>);
+
+/// `None` if the volume is not one of files.
+fn plan_files(volume: &Volume, spec: &PodSpec) -> Result<Option<FilesPlan>, PlanError> {
+    if let Some(source) = &volume.projected {
+        let sources = plan_projected(source, spec)?;
+        return Ok(Some((FilesKind::Projected, source.default_mode, sources)));
+    }
+    if let Some(source) = &volume.config_map {
+        let object = ObjectSource::new(&source.name, source.items.as_ref(), source.optional);
+        let sources = vec![FileSource::ConfigMap(object)];
+        return Ok(Some((FilesKind::ConfigMap, source.default_mode, sources)));
+    }
+    if let Some(source) = &volume.secret {
+        let name = source.secret_name.as_deref().unwrap_or_default();
+        let object = ObjectSource::new(name, source.items.as_ref(), source.optional);
+        let sources = vec![FileSource::Secret(object)];
+        return Ok(Some((FilesKind::Secret, source.default_mode, sources)));
+    }
+    Ok(volume.downward_api.as_ref().map(|source| {
+        let items = source.items.clone().unwrap_or_default();
+        let sources = vec![FileSource::DownwardApi(items)];
+        (FilesKind::DownwardApi, source.default_mode, sources)
+    }))
 }
 
 fn plan_empty_dir(

@@ -3,7 +3,7 @@
 //! In: tokens as the API server gave them. Out: the one to write now, and when
 //! to ask for the next. In memory only: an agent that was restarted asks anew.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::hash::Hasher as _;
 use std::time::Duration;
 
@@ -25,7 +25,11 @@ pub(super) const RETRY: SignedDuration = SignedDuration::from_secs(30);
 
 /// Tokens by what they are for.
 #[derive(Debug, Default)]
-pub(super) struct TokenCache(BTreeMap<TokenKey, BoundToken>);
+pub(super) struct TokenCache {
+    tokens: BTreeMap<TokenKey, BoundToken>,
+    /// Tokens whose last renewal failed.
+    failing: BTreeSet<TokenKey>,
+}
 
 impl TokenCache {
     /// A token that needs no renewal yet.
@@ -35,22 +39,29 @@ impl TokenCache {
         now: Timestamp,
         jitter: Duration,
     ) -> Option<&BoundToken> {
-        self.0
+        self.tokens
             .get(key)
             .filter(|token| now < renew_at(token, jitter))
     }
 
     /// A token that the API server still accepts, fresh or not.
     pub(super) fn valid(&self, key: &TokenKey, now: Timestamp) -> Option<&BoundToken> {
-        self.0.get(key).filter(|token| now < token.expires_at)
+        self.tokens.get(key).filter(|token| now < token.expires_at)
     }
 
     pub(super) fn insert(&mut self, key: TokenKey, token: BoundToken) {
-        self.0.insert(key, token);
+        self.failing.remove(&key);
+        self.tokens.insert(key, token);
+    }
+
+    /// Notes that a renewal failed; true if it is the first in a row, which is
+    /// the one worth a warning.
+    pub(super) fn note_failure(&mut self, key: &TokenKey) -> bool {
+        self.failing.insert(key.clone())
     }
 
     pub(super) fn clear(&mut self) {
-        self.0.clear();
+        *self = Self::default();
     }
 }
 

@@ -7,7 +7,6 @@ use proptest::prelude::*;
 use tempfile::TempDir;
 
 use super::*;
-use crate::volume::path::RelativePath;
 
 fn payload(files: &[(&str, &str)]) -> Payload {
     let file = |(path, text): &(&str, &str)| {

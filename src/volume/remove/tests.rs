@@ -88,3 +88,49 @@ fn a_tree_too_deep_for_a_path_goes() {
     remove(&root, "tree").unwrap();
     assert!(!tree.exists());
 }
+
+/// With a mount namespace of its own, so that nothing of this is seen outside.
+#[cfg(feature = "node-tests")]
+#[test]
+fn mounts_are_not_entered() {
+    use nix::mount::{MsFlags, mount};
+
+    let in_namespace = || {
+        // SAFETY: takes no pointers, and concerns this thread only.
+        assert_eq!(unsafe { libc::unshare(libc::CLONE_NEWNS) }, 0, "needs root");
+        let none: Option<&str> = None;
+        let private = MsFlags::MS_REC | MsFlags::MS_PRIVATE;
+        mount(none, "/", none, private, none).unwrap();
+
+        let (root, outside) = (root(), root());
+        let precious = outside.path().join("precious");
+        fs::write(&precious, "x").unwrap();
+        let directory = root.path().join("tree/a/mounted");
+        fs::create_dir_all(&directory).unwrap();
+        // On the same file system, where a device number tells nothing.
+        mount(
+            Some(outside.path()),
+            &directory,
+            none,
+            MsFlags::MS_BIND,
+            none,
+        )
+        .unwrap();
+        let error = remove(&root, "tree").unwrap_err();
+        assert_eq!(error.raw_os_error(), Some(libc::EXDEV));
+        let file = root.path().join("file");
+        fs::write(&file, "").unwrap();
+        mount(Some(&precious), &file, none, MsFlags::MS_BIND, none).unwrap();
+        let error = remove(&root, "file").unwrap_err();
+        assert_eq!(error.raw_os_error(), Some(libc::EBUSY));
+        assert_eq!(fs::read_to_string(&precious).unwrap(), "x");
+
+        for mounted in [&directory, &file] {
+            nix::mount::umount(mounted).unwrap();
+            remove(&root, "tree").unwrap();
+        }
+        remove(&root, "file").unwrap();
+        assert!(precious.exists());
+    };
+    std::thread::spawn(in_namespace).join().unwrap();
+}
