@@ -5,12 +5,14 @@
 //! types do not leave this module.
 
 mod error;
+#[cfg(any(test, feature = "testing"))]
+pub mod fake;
 mod port;
 
 pub use error::{ImageError, RuntimeError};
 pub use port::{
-    ConditionFailure, ImageProgressEvent, Images, Observer, RuntimeHandler, RuntimeHealth,
-    Sandboxes,
+    ConditionFailure, ImageProgressEvent, Images, KnownPods, Observer, RuntimeHandler,
+    RuntimeHealth, Sandboxes,
 };
 
 #[cfg(doc)]

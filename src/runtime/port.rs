@@ -73,6 +73,10 @@ pub enum ImageProgressEvent {
     },
 }
 
+/// The pods of which the runtime has anything, in no particular order; `None`
+/// until the first full observation is in.
+pub type KnownPods = Option<Arc<Vec<(PodUid, PodName)>>>;
+
 /// The runtime's read side.
 #[async_trait]
 pub trait Observer: Send + Sync {
@@ -82,9 +86,8 @@ pub trait Observer: Send + Sync {
     -> Result<Arc<ObservedPod>, RuntimeError>;
     /// Follows one pod. The first value may be older than a change just made.
     fn watch(&self, uid: &PodUid, name: &PodName) -> watch::Receiver<Arc<ObservedPod>>;
-    /// All pods of which the runtime has anything; `None` until the first
-    /// full observation is in.
-    fn pods(&self) -> watch::Receiver<Option<Arc<Vec<(PodUid, PodName)>>>>;
+    /// Which pods there are; told when one comes or goes.
+    fn pods(&self) -> watch::Receiver<KnownPods>;
     fn health(&self) -> watch::Receiver<RuntimeHealth>;
 }
 

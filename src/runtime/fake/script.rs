@@ -1,0 +1,156 @@
+//! What the calls of a [`FakeRuntime`](super::FakeRuntime) are to meet.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use super::super::RuntimeError;
+
+/// The kinds of calls that can be scripted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Call {
+    RunSandbox,
+    StopSandbox,
+    RemoveSandbox,
+    CreateContainer,
+    StartContainer,
+    StopContainer,
+    RemoveContainer,
+    RemovePodLogs,
+    /// `ensure_image`, before it looks.
+    EnsureImage,
+    /// The pull itself, if one is needed.
+    PullImage,
+    Refresh,
+}
+
+impl Call {
+    /// CRI's name for it, as in real errors.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::RunSandbox => "RunPodSandbox",
+            Self::StopSandbox => "StopPodSandbox",
+            Self::RemoveSandbox => "RemovePodSandbox",
+            Self::CreateContainer => "CreateContainer",
+            Self::StartContainer => "StartContainer",
+            Self::StopContainer => "StopContainer",
+            Self::RemoveContainer => "RemoveContainer",
+            Self::RemovePodLogs => "RemovePodLogs",
+            Self::EnsureImage => "ImageStatus",
+            Self::PullImage => "PullImage",
+            Self::Refresh => "ListContainers",
+        }
+    }
+}
+
+/// A call that was made.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Called {
+    pub call: Call,
+    /// Pod `namespace/name`, `namespace/name/container`, or an image name.
+    pub subject: String,
+    pub at: Timestamp,
+}
+
+/// What can go wrong with a call.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Fault {
+    /// The runtime says no.
+    Refused(String),
+    /// The object is not there.
+    NotFound,
+    /// The socket is dead.
+    Unreachable,
+    /// No answer, and no effect.
+    Timeout,
+    /// No answer, although the runtime did what it was asked.
+    TimeoutAfterEffect,
+    /// Neither answer nor effect before [`heal`](super::FakeRuntime::heal),
+    /// for this call and all of its kind that follow.
+    Hang,
+}
+
+impl Fault {
+    pub(super) fn into_error(self, call: Call) -> RuntimeError {
+        let call_name = call.as_str();
+        match self {
+            Self::Refused(message) => RuntimeError::Refused {
+                call: call_name,
+                message,
+            },
+            Self::NotFound => RuntimeError::NotFound {
+                call: call_name,
+                message: "scripted".to_owned(),
+            },
+            Self::Unreachable => RuntimeError::Unreachable {
+                call: call_name,
+                message: "scripted".to_owned(),
+            },
+            Self::Timeout | Self::TimeoutAfterEffect | Self::Hang => super::timeout(call),
+        }
+    }
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Script {
+    lines: BTreeMap<Call, Line>,
+}
+
+#[derive(Debug, Default)]
+struct Line {
+    next: VecDeque<Fault>,
+    always: Option<Fault>,
+    latency: Duration,
+}
+
+/// What one call meets.
+pub(super) struct Turn {
+    pub latency: Duration,
+    pub fault: Option<Fault>,
+}
+
+impl Script {
+    pub(super) fn next(&mut self, call: Call, fault: Fault) {
+        self.lines.entry(call).or_default().next.push_back(fault);
+    }
+
+    pub(super) fn always(&mut self, call: Call, fault: Fault) {
+        self.lines.entry(call).or_default().always = Some(fault);
+    }
+
+    pub(super) fn delay(&mut self, call: Call, latency: Duration) {
+        self.lines.entry(call).or_default().latency = latency;
+    }
+
+    pub(super) fn heal(&mut self, call: Call) {
+        self.lines.remove(&call);
+    }
+
+    pub(super) fn turn(&mut self, call: Call) -> Turn {
+        let Some(line) = self.lines.get_mut(&call) else {
+            return Turn {
+                latency: Duration::ZERO,
+                fault: None,
+            };
+        };
+        // A hang stays in the queue: it ends by `heal`, not by being met.
+        let fault = match line.next.front() {
+            Some(Fault::Hang) => Some(Fault::Hang),
+            Some(_) => line.next.pop_front(),
+            None => line.always.clone(),
+        };
+        Turn {
+            latency: line.latency,
+            fault,
+        }
+    }
+
+    /// Whether a call that hangs has to go on hanging.
+    pub(super) fn hangs(&self, call: Call) -> bool {
+        self.lines.get(&call).is_some_and(|line| {
+            line.next.front() == Some(&Fault::Hang) || line.always == Some(Fault::Hang)
+        })
+    }
+}
