@@ -5,12 +5,12 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         .build_server(false)
         .build_transport(false)
         // Maps that we send are ordered, so that equal specs are equal bytes.
-        .btree_map("runtime.v1.PodSandboxConfig")
-        .btree_map("runtime.v1.LinuxPodSandboxConfig")
-        .btree_map("runtime.v1.ContainerConfig")
-        .btree_map("runtime.v1.LinuxContainerResources")
+        .btree_map(".runtime.v1.PodSandboxConfig")
+        .btree_map(".runtime.v1.LinuxPodSandboxConfig")
+        .btree_map(".runtime.v1.ContainerConfig")
+        .btree_map(".runtime.v1.LinuxContainerResources")
         // Credentials are never printed; see `runtime::cri`.
-        .skip_debug(["runtime.v1.AuthConfig"])
+        .skip_debug([".runtime.v1.AuthConfig"])
         .compile_protos(&["proto/cri/v1.proto"], &["proto"])?;
     Ok(())
 }

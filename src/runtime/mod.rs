@@ -3,17 +3,137 @@
 //! In: the specs that `pod` rendered. Out: [`ObservedPod`] snapshots, fed by
 //! containerd's event stream and audited by a slow relist. CRI's protobuf
 //! types do not leave this module.
+//!
+//! | file | what |
+//! |---|---|
+//! | `port`, `error` | what the rest of the agent sees |
+//! | `client`, `cri` | the calls, with deadlines and metrics |
+//! | `encode`, `decode` | our types as CRI's and back; pure |
+//! | `sandboxes`, `logs` | [`Sandboxes`]: what changes what runs, and log files |
+//! | `image` | [`Images`]: presence and pulls |
+//! | `observe`, `termination` | [`Observer`]: what runs and how it ended |
+//! | `health` | the runtime's own word on itself |
+//! | `fake` | all three ports in memory, for tests |
+//!
+//! [`connect`] makes the handles without waiting for the runtime; the future
+//! of [`Tasks::run`] is for the caller to spawn.
 
+mod client;
+mod cri;
+mod decode;
+mod encode;
 mod error;
 #[cfg(any(test, feature = "testing"))]
 pub mod fake;
+mod health;
+mod image;
+mod logs;
+mod metrics;
+mod observe;
 mod port;
+mod sandboxes;
+mod settings;
+mod termination;
+
+use std::sync::Arc;
+
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
 
 pub use error::{ImageError, RuntimeError};
+pub use metrics::Metrics;
 pub use port::{
     ConditionFailure, ImageProgressEvent, Images, KnownPods, Observer, RuntimeHandler,
     RuntimeHealth, Sandboxes,
 };
+pub use settings::{Endpoint, EndpointError, PullRate, RuntimeSettings};
 
 #[cfg(doc)]
 use crate::pod::ObservedPod;
+use client::CriClient;
+use health::HealthTask;
+use image::CriImages;
+use logs::Logs;
+use observe::{Observations, ObserveTask};
+use sandboxes::CriSandboxes;
+
+/// The ports, over one runtime. Clonable.
+#[derive(Clone)]
+pub struct Handles {
+    pub sandboxes: Arc<dyn Sandboxes>,
+    pub images: Arc<dyn Images>,
+    pub observer: Arc<dyn Observer>,
+    client: CriClient,
+}
+
+/// How containers' cgroups are named and made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CgroupDriver {
+    Cgroupfs,
+    Systemd,
+}
+
+impl Handles {
+    /// Asks the runtime for its cgroup driver; `None` if it cannot tell
+    /// (containerd 1.x).
+    pub async fn cgroup_driver(&self) -> Result<Option<CgroupDriver>, RuntimeError> {
+        let driver = self.client.cgroup_driver().await?;
+        Ok(driver.map(|driver| match driver {
+            cri::CgroupDriver::Systemd => CgroupDriver::Systemd,
+            cri::CgroupDriver::Cgroupfs => CgroupDriver::Cgroupfs,
+        }))
+    }
+}
+
+/// What has to run for [`Handles::observer`] to tell anything new.
+pub struct Tasks {
+    observe: ObserveTask,
+    health: HealthTask,
+}
+
+impl Tasks {
+    /// Runs until shutdown. Calls that others made are theirs to end.
+    pub async fn run(self, shutdown: CancellationToken) {
+        tokio::join!(
+            self.observe.run(shutdown.clone()),
+            self.health.run(shutdown)
+        );
+    }
+}
+
+/// Makes the handles of a runtime. Connects when the first call is made, and
+/// again whenever the connection was lost. Must be called inside a tokio
+/// runtime.
+#[must_use]
+pub fn connect(settings: &RuntimeSettings, metrics: &Metrics) -> (Handles, Tasks) {
+    let channel = client::channel(&settings.endpoint);
+    let images = settings.image_endpoint.as_ref();
+    let client = CriClient::new(
+        channel.clone(),
+        images.map_or_else(|| channel.clone(), client::channel),
+        settings.request_timeout,
+        metrics.clone(),
+    );
+    let logs = Logs::new(
+        settings.pod_logs_dir.clone(),
+        settings.container_links_dir.clone(),
+    );
+    let health = Arc::new(watch::Sender::new(RuntimeHealth::default()));
+    let observations = Arc::new(Observations::new(client.clone(), Arc::clone(&health)));
+    let handles = Handles {
+        sandboxes: Arc::new(CriSandboxes::new(client.clone(), logs)),
+        images: Arc::new(CriImages::new(client.clone(), settings)),
+        observer: Arc::clone(&observations) as Arc<dyn Observer>,
+        client: client.clone(),
+    };
+    let tasks = Tasks {
+        observe: ObserveTask {
+            observations,
+            channel,
+            relist_period: settings.relist_period,
+            metrics: metrics.clone(),
+        },
+        health: HealthTask { client, health },
+    };
+    (handles, tasks)
+}

@@ -1,0 +1,66 @@
+//! Names of images. Pure.
+
+use oci_spec::distribution::Reference;
+
+use super::super::ImageError;
+use crate::pod::WaitingReason;
+
+const DEFAULT_TAG: &str = ":latest";
+
+/// The name as given, with the default tag if it has neither tag nor digest.
+/// The registry is not filled in: that is for the runtime to decide.
+pub(super) fn with_default_tag(image: &str) -> Result<String, ImageError> {
+    let reference: Reference = image.parse().map_err(|error| ImageError {
+        reason: WaitingReason::InvalidImageName,
+        message: format!(
+            "Failed to apply default image tag \"{image}\": \
+             couldn't parse image name \"{image}\": {error}"
+        ),
+    })?;
+    // The parser supplies the tag itself and does not say that it did.
+    let supplied = reference.digest().is_none()
+        && reference.tag() == Some("latest")
+        && !image.ends_with(DEFAULT_TAG);
+    Ok(if supplied {
+        format!("{image}{DEFAULT_TAG}")
+    } else {
+        image.to_owned()
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_default_tag_is_added_where_nothing_is_said() {
+        let digest = format!("sha256:{}", "a".repeat(64));
+        let cases = [
+            ("busybox", "busybox:latest".to_owned()),
+            ("busybox:latest", "busybox:latest".to_owned()),
+            ("busybox:1.36", "busybox:1.36".to_owned()),
+            (
+                "localhost:5000/busybox",
+                "localhost:5000/busybox:latest".to_owned(),
+            ),
+            ("r.example/a/b:v1", "r.example/a/b:v1".to_owned()),
+            (&format!("busybox@{digest}"), format!("busybox@{digest}")),
+            (
+                &format!("busybox:1@{digest}"),
+                format!("busybox:1@{digest}"),
+            ),
+        ];
+        for (given, expected) in cases {
+            assert_eq!(with_default_tag(given), Ok(expected), "{given}");
+        }
+    }
+
+    #[test]
+    fn a_bad_name_is_an_error_of_its_own_kind() {
+        for given in ["", "UPPER", "a b", "busybox:", "busybox@sha256:12", "-x"] {
+            let error = with_default_tag(given).expect_err(given);
+            assert_eq!(error.reason, WaitingReason::InvalidImageName, "{given}");
+            assert!(error.message.contains(given), "{}", error.message);
+        }
+    }
+}
