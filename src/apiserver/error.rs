@@ -48,6 +48,7 @@ pub enum Disposition {
 }
 
 impl ApiError {
+    /// What to do about it; see [`Disposition`].
     #[must_use]
     pub fn disposition(&self) -> Disposition {
         match self {
@@ -62,6 +63,68 @@ impl ApiError {
                 _ => Disposition::Permanent,
             },
             Self::Standalone { .. } | Self::Invalid { .. } => Disposition::Permanent,
+        }
+    }
+
+    /// Whether no answer came at all, so that other calls will fare no better.
+    #[must_use]
+    pub fn is_unreachable(&self) -> bool {
+        matches!(self, Self::Unreachable { .. })
+    }
+
+    /// The client library's error in our words; `call` is what was tried.
+    pub(super) fn of_client(call: &'static str, error: kube::Error) -> Self {
+        match error {
+            kube::Error::Api(status) => Self::Refused {
+                call,
+                code: status.code,
+                retry_after: status
+                    .details
+                    .as_ref()
+                    .filter(|details| details.retry_after_seconds > 0)
+                    .map(|details| Duration::from_secs(details.retry_after_seconds.into())),
+                reason: status.reason,
+                message: status.message,
+            },
+            kube::Error::SerdeError(_) | kube::Error::FromUtf8(_) => Self::Invalid {
+                call,
+                source: Box::new(error),
+            },
+            other => Self::Unreachable {
+                call,
+                source: Box::new(other),
+            },
+        }
+    }
+
+    /// The same failure once more, for everyone who waited for one call.
+    pub(super) fn duplicate(&self) -> Self {
+        let text = |source: &(dyn std::error::Error + Send + Sync + 'static)| {
+            crate::error::chain(source).to_string().into()
+        };
+        match self {
+            Self::Unreachable { call, source } => Self::Unreachable {
+                call,
+                source: text(&**source),
+            },
+            Self::Refused {
+                call,
+                code,
+                reason,
+                message,
+                retry_after,
+            } => Self::Refused {
+                call,
+                code: *code,
+                reason: reason.clone(),
+                message: message.clone(),
+                retry_after: *retry_after,
+            },
+            Self::Standalone { call } => Self::Standalone { call },
+            Self::Invalid { call, source } => Self::Invalid {
+                call,
+                source: text(&**source),
+            },
         }
     }
 }

@@ -1,13 +1,30 @@
 //! The API server: the only holder of a `kube::Client`.
 //!
-//! Out: reflected objects (our pods, our node). In: narrow write ports, each
-//! with just the calls that one user needs.
+//! Out: reflected objects (our pods, our node) as snapshots. In: narrow write
+//! ports, each with just the calls that one user needs, and the event recorder.
+//! Nothing here blocks on the API server being there.
 
+mod backoff;
+mod calls;
+mod client;
 mod error;
+mod event;
+mod feed;
+mod kubeconfig;
+mod limit;
 mod port;
+mod refs;
+mod standalone;
 
+pub(crate) use backoff::Backoff;
+pub use client::{ApiServer, ApiSettings, connect};
 pub use error::{ApiError, Disposition};
+pub use event::{EventRecorder, EventTask, RecorderMetrics};
+pub use feed::{NodeFeed, NodeReflector, PodFeed, PodReflector, PodSnapshot};
+pub use kubeconfig::KubeconfigError;
+pub use limit::Rate;
 pub use port::{
     BoundToken, EventSink, LeasePort, NodeEvent, NodePort, ObjectRefs, PodStatusPort,
     TokenRequestSpec, Tokens,
 };
+pub use standalone::NoApiServer;

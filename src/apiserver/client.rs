@@ -1,0 +1,130 @@
+//! The connection: settings in, an [`ApiServer`] out, which carries the ports'
+//! calls over one HTTP client.
+//!
+//! Calls travel in lanes. A lane has a time limit for each call and may have a
+//! rate limit, so that a flood of events delays no pod status and nothing
+//! delays the heartbeat.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use k8s_openapi::api::core::v1::{ConfigMap, Secret};
+use kube::Client;
+
+use super::ApiError;
+use super::kubeconfig::{self, KubeconfigError};
+use super::limit::{Limiter, Rate};
+use super::refs::Shared;
+
+/// A call of the general lane that takes longer than this has failed.
+const CALL_TIMEOUT: Duration = Duration::from_secs(15);
+/// The same for node status and lease, below their period of 10 s and far
+/// below the lease duration of 40 s.
+const HEARTBEAT_TIMEOUT: Duration = Duration::from_secs(8);
+/// Time for TCP and TLS to be set up.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// A connection silent for this long is dead: watches carry a bookmark about
+/// once a minute.
+const READ_TIMEOUT: Duration = Duration::from_secs(90);
+
+/// How to reach the API server, and as whom.
+#[derive(Debug, Clone)]
+pub struct ApiSettings {
+    pub kubeconfig: PathBuf,
+    /// Name of our Node object.
+    pub node_name: Arc<str>,
+    /// `kubeAPIQPS`/`kubeAPIBurst`; `None`: no limit.
+    pub calls: Option<Rate>,
+    /// `eventRecordQPS`/`eventBurst`; `None`: no limit.
+    pub events: Option<Rate>,
+}
+
+/// The only holder of a client; implements every write port. Clones share
+/// connections, limits and caches.
+#[derive(Clone)]
+pub struct ApiServer {
+    pub(super) client: Client,
+    pub(super) node_name: Arc<str>,
+    pub(super) calls: Arc<Lane>,
+    pub(super) heartbeat: Arc<Lane>,
+    pub(super) events: Arc<Lane>,
+    pub(super) config_maps: Arc<Shared<ConfigMap>>,
+    pub(super) secrets: Arc<Shared<Secret>>,
+}
+
+impl std::fmt::Debug for ApiServer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ApiServer")
+            .field("node_name", &self.node_name)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Reads the kubeconfig and sets the client up, inside a tokio runtime. The
+/// API server need not be there yet: nothing is sent.
+pub async fn connect(settings: &ApiSettings) -> Result<ApiServer, KubeconfigError> {
+    let mut config = kubeconfig::load(&settings.kubeconfig).await?;
+    config.connect_timeout = Some(CONNECT_TIMEOUT);
+    config.read_timeout = Some(READ_TIMEOUT);
+    // Otherwise the time that a pooled connection sat idle counts as silence.
+    config.reset_reader_on_write = true;
+    // The library would retry inside a call, with a body that is stale by then.
+    config.default_retry = false;
+    let client = Client::try_from(config).map_err(|source| KubeconfigError::Client {
+        file: settings.kubeconfig.clone(),
+        source: Box::new(source),
+    })?;
+    Ok(ApiServer::over(client, settings))
+}
+
+impl ApiServer {
+    /// Over a client that is set up already; the kubeconfig is not read.
+    #[must_use]
+    pub(super) fn over(client: Client, settings: &ApiSettings) -> Self {
+        Self {
+            client,
+            node_name: settings.node_name.clone(),
+            calls: Arc::new(Lane::new(settings.calls, CALL_TIMEOUT)),
+            heartbeat: Arc::new(Lane::new(None, HEARTBEAT_TIMEOUT)),
+            events: Arc::new(Lane::new(settings.events, CALL_TIMEOUT)),
+            config_maps: Arc::default(),
+            secrets: Arc::default(),
+        }
+    }
+}
+
+/// One kind of traffic: its limits, and the words for its failures.
+#[derive(Debug)]
+pub(super) struct Lane {
+    limit: Option<Limiter>,
+    timeout: Duration,
+}
+
+impl Lane {
+    fn new(rate: Option<Rate>, timeout: Duration) -> Self {
+        Self {
+            limit: rate.map(Limiter::new),
+            timeout,
+        }
+    }
+
+    /// Waits for the rate limit, then makes the call within the time limit.
+    pub(super) async fn call<T>(
+        &self,
+        call: &'static str,
+        work: impl Future<Output = Result<T, kube::Error>>,
+    ) -> Result<T, ApiError> {
+        if let Some(limit) = &self.limit {
+            limit.ready().await;
+        }
+        match tokio::time::timeout(self.timeout, work).await {
+            Ok(Ok(answer)) => Ok(answer),
+            Ok(Err(error)) => Err(ApiError::of_client(call, error)),
+            Err(elapsed) => Err(ApiError::Unreachable {
+                call,
+                source: Box::new(elapsed),
+            }),
+        }
+    }
+}

@@ -1,0 +1,218 @@
+//! What the API server holds for this node, reflected: our pods and our Node.
+//!
+//! In: watch streams. Out: level-triggered snapshots on `watch` channels, with
+//! objects shared, never copied. A relist replaces a snapshot in one step when
+//! it is complete; while the API server is away the last snapshot stays.
+
+use std::collections::BTreeMap;
+use std::pin::pin;
+use std::sync::Arc;
+
+use futures::StreamExt as _;
+use k8s_openapi::api::core::v1::{Node, Pod};
+use kube::Api;
+use kube::runtime::watcher::{self, Event, watcher};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use super::backoff::Backoff;
+use super::client::ApiServer;
+use crate::error::chain;
+use crate::pod::PodUid;
+
+/// A watch call ends after this many seconds and is resumed where it stood.
+const WATCH_SECONDS: u32 = 285;
+
+/// All pods that the API server has bound to this node, mirror pods included.
+#[derive(Debug, Clone, Default)]
+pub struct PodSnapshot {
+    /// Whether the API server has listed our pods at least once.
+    pub synced: bool,
+    pub pods: Arc<BTreeMap<PodUid, Arc<Pod>>>,
+}
+
+/// The newest snapshot of our pods, and a signal of each change.
+pub type PodFeed = watch::Receiver<PodSnapshot>;
+/// Our Node object; `None` before it is registered, or once it is deleted.
+pub type NodeFeed = watch::Receiver<Option<Arc<Node>>>;
+
+/// Keeps a [`PodFeed`] up to date.
+#[derive(Debug)]
+pub struct PodReflector {
+    api: Api<Pod>,
+    selector: String,
+    out: watch::Sender<PodSnapshot>,
+}
+
+/// Keeps a [`NodeFeed`] up to date.
+#[derive(Debug)]
+pub struct NodeReflector {
+    api: Api<Node>,
+    selector: String,
+    out: watch::Sender<Option<Arc<Node>>>,
+}
+
+impl ApiServer {
+    /// Our pods of all namespaces. Nothing happens until the reflector runs.
+    #[must_use]
+    pub fn reflect_pods(&self) -> (PodReflector, PodFeed) {
+        let (out, feed) = watch::channel(PodSnapshot::default());
+        let reflector = PodReflector {
+            api: Api::all(self.client.clone()),
+            selector: format!("spec.nodeName={}", self.node_name),
+            out,
+        };
+        (reflector, feed)
+    }
+
+    /// Our Node object. Nothing happens until the reflector runs.
+    #[must_use]
+    pub fn reflect_node(&self) -> (NodeReflector, NodeFeed) {
+        let (out, feed) = watch::channel(None);
+        let reflector = NodeReflector {
+            api: Api::all(self.client.clone()),
+            selector: format!("metadata.name={}", self.node_name),
+            out,
+        };
+        (reflector, feed)
+    }
+}
+
+impl PodReflector {
+    /// Follows our pods until shutdown.
+    pub async fn run(self, shutdown: CancellationToken) {
+        let mut listed = BTreeMap::new();
+        let out = self.out;
+        let fold = |event| fold_pod(&out, &mut listed, event);
+        follow("pods", self.api, &self.selector, &shutdown, fold).await;
+    }
+}
+
+impl NodeReflector {
+    /// Follows our Node until shutdown.
+    pub async fn run(self, shutdown: CancellationToken) {
+        let mut listed = None;
+        let out = self.out;
+        let fold = |event| fold_node(&out, &mut listed, event);
+        follow("node", self.api, &self.selector, &shutdown, fold).await;
+    }
+}
+
+/// Takes one event into the snapshot; `listed` gathers a relist until it is
+/// complete.
+fn fold_pod(
+    out: &watch::Sender<PodSnapshot>,
+    listed: &mut BTreeMap<PodUid, Arc<Pod>>,
+    event: Event<Pod>,
+) {
+    match event {
+        Event::Init => listed.clear(),
+        Event::InitApply(pod) => {
+            listed.extend(by_uid(pod));
+        }
+        Event::InitDone => {
+            let pods = Arc::new(std::mem::take(listed));
+            out.send_replace(PodSnapshot { synced: true, pods });
+        }
+        Event::Apply(pod) => {
+            if let Some((uid, pod)) = by_uid(pod) {
+                out.send_modify(|snapshot| {
+                    Arc::make_mut(&mut snapshot.pods).insert(uid, pod);
+                });
+            }
+        }
+        Event::Delete(pod) => {
+            if let Some((uid, _)) = by_uid(pod) {
+                out.send_modify(|snapshot| {
+                    Arc::make_mut(&mut snapshot.pods).remove(&uid);
+                });
+            }
+        }
+    }
+}
+
+/// The API server gives every object a UID; one without cannot be told from
+/// its successor of the same name and is left out.
+fn by_uid(pod: Pod) -> Option<(PodUid, Arc<Pod>)> {
+    let uid = PodUid::from(pod.metadata.uid.as_deref()?);
+    Some((uid, Arc::new(pod)))
+}
+
+fn fold_node(
+    out: &watch::Sender<Option<Arc<Node>>>,
+    listed: &mut Option<Arc<Node>>,
+    event: Event<Node>,
+) {
+    match event {
+        Event::Init => *listed = None,
+        Event::InitApply(node) => *listed = Some(Arc::new(node)),
+        Event::InitDone => {
+            out.send_replace(listed.take());
+        }
+        Event::Apply(node) => {
+            out.send_replace(Some(Arc::new(node)));
+        }
+        Event::Delete(_) => {
+            out.send_replace(None);
+        }
+    }
+}
+
+/// Feeds `fold` with the events of a watch that heals itself, until shutdown.
+async fn follow<K>(
+    what: &'static str,
+    api: Api<K>,
+    selector: &str,
+    shutdown: &CancellationToken,
+    mut fold: impl FnMut(Event<K>),
+) where
+    K: kube::Resource + Clone + std::fmt::Debug + serde::de::DeserializeOwned + Send + 'static,
+{
+    let config = watcher::Config::default()
+        .fields(selector)
+        .timeout(WATCH_SECONDS);
+    let start = || watcher(api.clone(), config.clone());
+    let mut events = pin!(start());
+    let mut failing: Option<Backoff> = None;
+    loop {
+        let event = tokio::select! {
+            () = shutdown.cancelled() => return,
+            event = events.next() => event,
+        };
+        match event {
+            Some(Ok(event)) => {
+                // `Init` is the watcher's own announcement, not an answer.
+                if !matches!(event, Event::Init) && failing.take().is_some() {
+                    tracing::info!(what, "watch of the API server is back");
+                }
+                fold(event.modify(|object| object.meta_mut().managed_fields = None));
+            }
+            Some(Err(error)) => {
+                if needs_relist(&error) {
+                    events.set(start());
+                }
+                if failing.is_none() {
+                    tracing::warn!(what, error = %chain(&error), "watch of the API server failed");
+                }
+                let pause = failing.get_or_insert_with(Backoff::new).next();
+                tokio::select! {
+                    () = shutdown.cancelled() => return,
+                    () = tokio::time::sleep(pause) => {}
+                }
+            }
+            None => events.set(start()),
+        }
+    }
+}
+
+/// Whether resuming is hopeless because the server does not know our version:
+/// too old (410), or from before its store was restored (504).
+fn needs_relist(error: &watcher::Error) -> bool {
+    match error {
+        watcher::Error::WatchStartFailed(kube::Error::Api(status)) => {
+            matches!(status.code, 400 | 410 | 504)
+        }
+        watcher::Error::WatchError(status) => matches!(status.code, 400 | 410 | 504),
+        _ => false,
+    }
+}
