@@ -49,14 +49,20 @@ impl StatusHandle {
     }
 
     /// Takes all updates that came since the last call, waiting for one.
+    /// Nothing is lost if the future is dropped.
     pub(super) async fn take(&self) -> BTreeMap<PodUid, StatusUpdate> {
         loop {
-            let taken = std::mem::take(&mut *self.lock());
+            let taken = self.take_now();
             if !taken.is_empty() {
                 return taken;
             }
             self.shared.changed.notified().await;
         }
+    }
+
+    /// Takes what is there, without waiting.
+    pub(super) fn take_now(&self) -> BTreeMap<PodUid, StatusUpdate> {
+        std::mem::take(&mut *self.lock())
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<PodUid, StatusUpdate>> {
