@@ -74,15 +74,30 @@ impl CgroupFs {
         })
     }
 
-    /// Makes `kubepods` with these limits and the cgroups of the QoS classes.
-    /// Shares of the burstable class are left as they are: they follow its
-    /// pods.
+    /// Makes `kubepods` and the cgroups of the QoS classes, then sets these
+    /// limits. Shares of the burstable class are left as they are: they follow
+    /// its pods.
     ///
     /// # Errors
     /// When a directory or file refuses.
     pub async fn ensure_root(&self, limits: &RootLimits) -> Result<(), CgroupError> {
+        self.blocking(Tree::ensure_classes).await?;
+        self.set_root_limits(limits).await
+    }
+
+    /// Sets the limits of `kubepods`, which must exist.
+    ///
+    /// # Errors
+    /// When a file refuses; notably v1's memory limit, as long as running pods
+    /// use more than that. Worth another try later.
+    pub async fn set_root_limits(&self, limits: &RootLimits) -> Result<(), CgroupError> {
         let limits = *limits;
-        self.blocking(move |tree| tree.ensure_root(&limits)).await
+        self.blocking(move |tree| {
+            let kubepods = QosParent::Guaranteed.path(&tree.root);
+            let settings = values::of_root(tree.hierarchy.version(), &limits);
+            tree.write(&kubepods, &settings)
+        })
+        .await
     }
 
     async fn blocking<T: Send + 'static>(
@@ -165,15 +180,13 @@ struct Tree {
 }
 
 impl Tree {
-    fn ensure_root(&self, limits: &RootLimits) -> Result<(), CgroupError> {
+    fn ensure_classes(&self) -> Result<(), CgroupError> {
         for class in QosParent::ALL {
             self.make(&class.path(&self.root))?;
         }
-        let version = self.hierarchy.version();
-        let kubepods = QosParent::Guaranteed.path(&self.root);
-        self.write(&kubepods, &values::of_root(version, limits))?;
         let best_effort = QosParent::BestEffort.path(&self.root);
-        self.write(&best_effort, &[values::shares(version, BEST_EFFORT_SHARES)])
+        let shares = values::shares(self.hierarchy.version(), BEST_EFFORT_SHARES);
+        self.write(&best_effort, &[shares])
     }
 
     fn ensure_pod(&self, pod: &PodCgroup) -> Result<(), CgroupError> {
