@@ -3,6 +3,7 @@ pub mod apiserver;
 pub mod cgroup;
 pub mod config;
 pub mod error;
+pub mod node;
 pub mod pod;
 pub mod runtime;
 pub mod source;

@@ -43,8 +43,8 @@ use tokio_util::sync::CancellationToken;
 pub use error::{ImageError, RuntimeError};
 pub use metrics::Metrics;
 pub use port::{
-    ConditionFailure, ImageProgressEvent, Images, KnownPods, Observer, RuntimeHandler,
-    RuntimeHealth, Sandboxes,
+    ConditionFailure, ImageProgressEvent, Images, KnownPods, Observer, RUNTIME_DOWN,
+    RuntimeHandler, RuntimeHealth, Sandboxes,
 };
 pub use settings::{Endpoint, EndpointError, PullRate, RuntimeSettings};
 

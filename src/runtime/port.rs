@@ -109,6 +109,10 @@ pub struct RuntimeHealth {
     pub supplemental_groups_policy: bool,
 }
 
+/// [`RuntimeHealth::runtime`] has this reason when the runtime has been silent
+/// for too long, so that the failure is our word and not its own.
+pub const RUNTIME_DOWN: &str = "ContainerRuntimeDown";
+
 /// A CRI condition that is false.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ConditionFailure {

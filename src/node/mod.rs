@@ -1,0 +1,36 @@
+//! The agent's own node: what this machine is and has, told to the API server
+//! as a Node object with a status, and kept alive with a Lease.
+//!
+//! In: [`MachineFacts`] and [`Readings`] of the machine, the runtime's health,
+//! the images it has, the Node as the API server has it. Out: calls of the node
+//! and lease ports, [`NodeEvent`](crate::apiserver::NodeEvent)s, and the Node's
+//! UID once it is known.
+//!
+//! | file | |
+//! |---|---|
+//! | `settings` | what the configuration says about the node |
+//! | `facts` | reads the machine (effects) |
+//! | `address` | picks the node's addresses (pure), finds candidates (effects) |
+//! | `resources`, `quantity` | capacity and allocatable (pure) |
+//! | `pressure` | readings against thresholds (pure) |
+//! | `conditions`, `status` | the Node's status (pure) |
+//! | `registration` | the first Node object, the repair of an old one (pure) |
+//! | `patch`, `events` | the difference to send and to tell (pure) |
+//! | `task`, `lease` | the two loops |
+//! | `process`, `root_dir`, `tunables` | set-up of the process, its directory, the kernel |
+
+pub mod address;
+mod conditions;
+pub mod events;
+pub mod facts;
+mod patch;
+pub mod pressure;
+mod quantity;
+pub mod registration;
+pub mod resources;
+mod settings;
+pub mod status;
+
+pub use facts::{MachineFacts, Readings};
+pub use settings::{HardEviction, NodeIps, NodeSettings, Reserved, Threshold};
+pub use status::NodeImage;
