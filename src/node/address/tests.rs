@@ -1,3 +1,5 @@
+//! Tables and goldens; nothing here touches a machine.
+
 use super::*;
 
 fn ip(text: &str) -> IpAddr {

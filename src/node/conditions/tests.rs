@@ -1,3 +1,5 @@
+//! Tables and goldens; nothing here touches a machine.
+
 use super::*;
 
 fn at(second: i64) -> Timestamp {

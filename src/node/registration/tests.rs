@@ -1,3 +1,5 @@
+//! Tables and goldens; nothing here touches a machine.
+
 use super::*;
 use insta::assert_json_snapshot;
 use serde_json::json;

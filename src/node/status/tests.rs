@@ -1,3 +1,5 @@
+//! Tables and goldens; nothing here touches a machine.
+
 use super::*;
 use crate::runtime::ConditionFailure;
 use insta::assert_json_snapshot;
