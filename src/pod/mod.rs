@@ -30,9 +30,9 @@ pub mod spec;
 pub mod stamp;
 pub mod status;
 pub mod support;
-#[cfg(test)]
-pub(crate) mod testing;
 pub mod validate;
+#[cfg(test)]
+pub(crate) mod samples;
 
 pub use event::{ContainerKind, ContainerRef, PodEvent, Severity};
 pub use facts::NodeFacts;

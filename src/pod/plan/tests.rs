@@ -13,7 +13,7 @@ use crate::pod::inputs::MountedVolumes;
 use crate::pod::memory::{Failure, ImageProgress, Pauses, Progress};
 use crate::pod::model::WaitOn;
 use crate::pod::observed::{ContainerStamp, ContainerState, SandboxState};
-use crate::pod::testing::*;
+use crate::pod::samples::*;
 
 fn decide(desired: &DesiredPod, observed: &ObservedPod, memory: &PodMemory, now: i64) -> PodPlan {
     plan(&PlanInput {

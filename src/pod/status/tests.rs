@@ -9,7 +9,7 @@ use super::*;
 use crate::pod::memory::{ContainerFailure, Failure, Pauses};
 use crate::pod::model::WaitingReason;
 use crate::pod::observed::{ContainerState, ObservedContainer};
-use crate::pod::testing::*;
+use crate::pod::samples::*;
 
 fn status_of(
     desired: &DesiredPod,
