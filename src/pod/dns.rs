@@ -4,6 +4,8 @@
 //! domain, the node's own resolver settings. Out: the settings for CRI, cut to
 //! what resolvers take, and what there is to warn about.
 
+use std::net::IpAddr;
+
 use k8s_openapi::api::core::v1::{PodDNSConfig, PodDNSConfigOption};
 
 use super::facts::NodeFacts;
@@ -26,7 +28,7 @@ const CLUSTER_OPTIONS: &str = "ndots:5";
 pub enum DnsWarning {
     /// The pod wants the cluster's DNS and the agent was told of none.
     MissingClusterDns {
-        /// As people name the pod: `name_namespace(uid)`.
+        /// [`DesiredPod::full_name`].
         pod: String,
     },
     TooManyServers {
@@ -107,8 +109,9 @@ fn by_policy(pod: &DesiredPod, node: &NodeFacts, warnings: &mut Vec<DnsWarning>)
         _ => {}
     }
     if node.dns.cluster_servers.is_empty() {
-        let pod = format!("{}_{}({})", pod.name.name, pod.name.namespace, pod.uid);
-        warnings.push(DnsWarning::MissingClusterDns { pod });
+        warnings.push(DnsWarning::MissingClusterDns {
+            pod: pod.full_name(),
+        });
         return node.dns.host.clone();
     }
     DnsSpec {
@@ -228,6 +231,26 @@ pub fn parse_resolv_conf(text: &str) -> DnsSpec {
         }
     }
     dns
+}
+
+/// What stands for the node's resolver settings where the operator set
+/// `resolvConf: ""`: only the node itself is asked, and nothing is searched.
+#[must_use]
+pub fn resolver_on_node(host_ips: &[IpAddr]) -> DnsSpec {
+    let mut servers = Vec::new();
+    let families = host_ips.iter().map(IpAddr::is_ipv6);
+    append_new(
+        &mut servers,
+        families.map(|v6| if v6 { "::1" } else { "127.0.0.1" }.to_owned()),
+    );
+    if servers.is_empty() {
+        servers.push("127.0.0.1".into());
+    }
+    DnsSpec {
+        servers,
+        searches: vec![".".into()],
+        options: Vec::new(),
+    }
 }
 
 #[cfg(test)]

@@ -33,6 +33,8 @@ pub mod support;
 pub mod validate;
 #[cfg(test)]
 pub(crate) mod samples;
+#[cfg(test)]
+mod testing;
 
 pub use event::{ContainerKind, ContainerRef, PodEvent, Severity};
 pub use facts::NodeFacts;

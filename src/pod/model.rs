@@ -106,6 +106,14 @@ pub struct DesiredPod {
     pub intent: Intent,
 }
 
+impl DesiredPod {
+    /// `name_namespace(uid)`: how upstream's messages name a pod.
+    #[must_use]
+    pub fn full_name(&self) -> String {
+        format!("{}_{}({})", self.name.name, self.name.namespace, self.uid)
+    }
+}
+
 /// Run or end. `Terminate` is sticky, and its grace only shrinks.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub enum Intent {

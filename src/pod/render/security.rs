@@ -104,8 +104,11 @@ fn either<'a, T>(
 
 /// The tail of messages about a container.
 fn of(pod: &DesiredPod, container: &Container) -> String {
-    let name = format!("{}_{}({})", pod.name.name, pod.name.namespace, pod.uid);
-    format!("(pod: {name:?}, container: {})", container.name)
+    format!(
+        "(pod: {:?}, container: {})",
+        pod.full_name(),
+        container.name
+    )
 }
 
 fn check_non_root(run_as_user: Option<i64>, image_user: &RunAs) -> Result<(), String> {
