@@ -15,6 +15,8 @@ mod limit;
 mod port;
 mod refs;
 mod standalone;
+#[cfg(test)]
+mod tests;
 
 pub(crate) use backoff::Backoff;
 pub use client::{ApiServer, ApiSettings, connect};

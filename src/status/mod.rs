@@ -15,6 +15,8 @@ mod mirror;
 mod patch;
 mod reporter;
 mod step;
+#[cfg(test)]
+mod tests;
 mod view;
 
 pub use handle::{Ending, StatusHandle, StatusUpdate};

@@ -7,6 +7,8 @@
 
 mod correlate;
 mod deliver;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 

@@ -1,0 +1,6 @@
+//! Tests of the API server's client side against a scripted HTTP service.
+
+mod calls;
+mod feed;
+mod kubeconfig;
+mod server;
