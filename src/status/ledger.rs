@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::Pod;
+use serde_json::Value;
 use tokio::time::Instant;
 
 use super::StatusUpdate;
@@ -25,6 +26,9 @@ struct Entry {
     watched: Option<Arc<Pod>>,
     /// The answer to our last call, until the watch has caught up.
     answered: Option<Arc<Pod>>,
+    /// A patch that was accepted and changed nothing, as when the API server
+    /// writes a quantity in other words than we do.
+    futile: Option<Value>,
     doubt: Doubt,
     backoff: Option<Backoff>,
 }
@@ -59,6 +63,7 @@ pub(super) struct Turn<'a> {
     pub(super) uid: PodUid,
     pub(super) update: &'a StatusUpdate,
     pub(super) api: &'a Arc<Pod>,
+    pub(super) futile: Option<&'a Value>,
     /// Whether the object must be read before it is written.
     pub(super) must_read: bool,
 }
@@ -81,6 +86,7 @@ impl Ledger {
                     progress: Progress::Idle,
                     watched: None,
                     answered: None,
+                    futile: None,
                     doubt: Doubt::None,
                     backoff: None,
                 };
@@ -106,6 +112,7 @@ impl Ledger {
             if !same(watched, entry.watched.as_ref()) {
                 entry.watch(watched.cloned());
                 if !entry.caught_up() {
+                    entry.futile = None;
                     changed.push(uid.clone());
                 }
             }
@@ -155,6 +162,7 @@ impl Ledger {
             uid,
             update: &entry.update,
             api: fresher(watched, entry.answered.as_ref()),
+            futile: entry.futile.as_ref(),
             must_read: entry.doubt == Doubt::Stale,
         })
     }
@@ -166,10 +174,13 @@ impl Ledger {
         }
     }
 
-    /// The write was accepted, and this is the object now; look at it again.
-    pub(super) fn accepted(&mut self, uid: &PodUid, api: Pod) {
+    /// The patch of an object of version `onto` was accepted, and this is the
+    /// object now; look at it again.
+    pub(super) fn accepted(&mut self, uid: &PodUid, body: Value, onto: Option<&str>, api: Pod) {
         if let Some(entry) = self.entries.get_mut(uid) {
             entry.backoff = None;
+            let is_changed = api.metadata.resource_version.as_deref() != onto;
+            entry.futile = (!is_changed).then_some(body);
         }
         self.read(uid, api);
     }

@@ -1,7 +1,8 @@
 //! The difference of two pod statuses as a strategic-merge patch. Pure.
 //!
 //! Conditions are merged by type, so a condition that someone else adds in the
-//! meantime survives; everything else that differs is replaced whole.
+//! meantime survives; everything else that differs is replaced whole. Empty is
+//! the same as absent: the API server fills in an empty `lastState`, say.
 
 use k8s_openapi::api::core::v1::PodStatus;
 use serde_json::{Map, Value, json};
@@ -19,12 +20,34 @@ pub(super) fn diff(
 ) -> Result<Option<Value>, serde_json::Error> {
     let old = serde_json::to_value(old)?;
     let new = serde_json::to_value(new)?;
-    let (Value::Object(old), Value::Object(new)) = (old, new) else {
+    let (Value::Object(mut old), Value::Object(mut new)) = (old, new) else {
         // A struct with named fields is an object.
         return Ok(None);
     };
+    prune(&mut old);
+    prune(&mut new);
     let status = diff_status(&old, &new);
     Ok((!status.is_empty()).then(|| json!({ "metadata": { "uid": uid }, "status": status })))
+}
+
+/// Removes fields that say nothing.
+fn prune(fields: &mut Map<String, Value>) {
+    fields.retain(|_, value| {
+        match value {
+            Value::Object(inner) => prune(inner),
+            Value::Array(items) => items
+                .iter_mut()
+                .filter_map(Value::as_object_mut)
+                .for_each(prune),
+            _ => {}
+        }
+        match value {
+            Value::Null => false,
+            Value::Object(inner) => !inner.is_empty(),
+            Value::Array(items) => !items.is_empty(),
+            _ => true,
+        }
+    });
 }
 
 fn diff_status(old: &Map<String, Value>, new: &Map<String, Value>) -> Map<String, Value> {

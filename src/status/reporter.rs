@@ -15,6 +15,7 @@ use futures::future::BoxFuture;
 use futures::stream::FuturesUnordered;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
+use serde_json::Value;
 use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -81,8 +82,12 @@ enum Done {
 
 /// What a successful status call has brought.
 enum Landed {
-    /// The object as it was written.
-    Written(Box<Pod>),
+    /// A patch, the version it was made for, and the object as it is now.
+    Written {
+        body: Value,
+        onto: Option<String>,
+        pod: Box<Pod>,
+    },
     Read(Box<Pod>),
     Deleted,
 }
@@ -227,9 +232,12 @@ impl Reporter {
             let call = if turn.must_read {
                 read(port, name)
             } else {
-                match next_step(turn.update, turn.api, Timestamp::now()) {
+                match next_step(turn.update, turn.api, turn.futile, Timestamp::now()) {
                     Ok(Step::Rest) => continue,
-                    Ok(Step::Patch(body)) => patch(port, name, body),
+                    Ok(Step::Patch(body)) => {
+                        let onto = turn.api.metadata.resource_version.clone();
+                        patch(port, name, body, onto)
+                    }
                     Ok(Step::Finalise) => finalise(port, name, uid.clone()),
                     Err(error) => {
                         tracing::error!(pod = %name, error = %chain(&error), "status cannot be encoded");
@@ -306,7 +314,9 @@ impl Reporter {
 
     fn land_status(&mut self, uid: &PodUid, result: Result<Landed, ApiError>) {
         let error = match result {
-            Ok(Landed::Written(pod)) => return self.ledger.accepted(uid, *pod),
+            Ok(Landed::Written { body, onto, pod }) => {
+                return self.ledger.accepted(uid, body, onto.as_deref(), *pod);
+            }
             Ok(Landed::Read(pod)) => return self.ledger.read(uid, *pod),
             Ok(Landed::Deleted) => return self.ledger.over(uid),
             Err(error) if error.is_unreachable() => return self.ledger.unanswered(uid),
@@ -357,10 +367,15 @@ fn read(port: Arc<dyn PodStatusPort>, name: PodName) -> StatusCall {
     })
 }
 
-fn patch(port: Arc<dyn PodStatusPort>, name: PodName, body: serde_json::Value) -> StatusCall {
+fn patch(
+    port: Arc<dyn PodStatusPort>,
+    name: PodName,
+    body: Value,
+    onto: Option<String>,
+) -> StatusCall {
     Box::pin(async move {
-        let pod = port.patch(&name, &body).await?;
-        Ok(Landed::Written(Box::new(pod)))
+        let pod = Box::new(port.patch(&name, &body).await?);
+        Ok(Landed::Written { body, onto, pod })
     })
 }
 

@@ -19,17 +19,21 @@ pub(super) enum Step {
     Finalise,
 }
 
-/// Compares what the API server holds with a worker's newest status.
+/// Compares what the API server holds with a worker's newest status. `futile`
+/// is a patch that it accepted without changing anything.
 pub(super) fn next_step(
     update: &StatusUpdate,
     api: &Pod,
+    futile: Option<&Value>,
     now: Timestamp,
 ) -> Result<Step, serde_json::Error> {
     let none = PodStatus::default();
     let told = api.status.as_ref().unwrap_or(&none);
     let merged = merge(api, update, now);
     let uid = api.metadata.uid.as_deref().unwrap_or_default();
-    if let Some(body) = patch::diff(uid, told, &merged)? {
+    if let Some(body) = patch::diff(uid, told, &merged)?
+        && Some(&body) != futile
+    {
         return Ok(Step::Patch(body));
     }
     // A mirror is deleted by its own rules; its static pod lives on.

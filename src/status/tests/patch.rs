@@ -22,6 +22,20 @@ fn no_difference_is_no_patch() {
 }
 
 #[test]
+fn empty_is_the_same_as_absent() {
+    let container = |extra: Value| {
+        let mut container = json!({ "name": "main", "image": "i", "imageID": "", "ready": true, "restartCount": 0 });
+        container
+            .as_object_mut()
+            .unwrap()
+            .extend(extra.as_object().unwrap().clone());
+        json!({ "containerStatuses": [container], "conditions": [] })
+    };
+    let filled = container(json!({ "lastState": {}, "resources": { "limits": {} } }));
+    assert_eq!(patch_of(&filled, &container(json!({}))), None);
+}
+
+#[test]
 fn a_patch_names_the_pod_and_only_what_changed() {
     let old = json!({
         "phase": "Pending", "reason": "Gone", "startTime": "2026-01-01T10:00:00Z",
@@ -76,7 +90,7 @@ prop_compose! {
 fn conditions() -> impl Strategy<Value = Option<Vec<Value>>> {
     let types = vec!["Ready", "Initialized", "example.com/gate"];
     let by_type =
-        proptest::collection::btree_map(proptest::sample::select(types), a_condition(), 0..3);
+        proptest::collection::btree_map(proptest::sample::select(types), a_condition(), 1..3);
     proptest::option::of(by_type.prop_map(|by_type| {
         let with_type = |(type_, mut condition): (&str, Value)| {
             condition["type"] = json!(type_);
@@ -88,7 +102,7 @@ fn conditions() -> impl Strategy<Value = Option<Vec<Value>>> {
 
 fn ips() -> impl Strategy<Value = Option<Vec<Value>>> {
     let ip = (0..3_u8).prop_map(|last| json!({ "ip": format!("10.0.0.{last}") }));
-    proptest::option::of(proptest::collection::vec(ip, 0..3))
+    proptest::option::of(proptest::collection::vec(ip, 1..3))
 }
 
 prop_compose! {
@@ -100,8 +114,8 @@ prop_compose! {
 prop_compose! {
     fn a_status()(
         phase in text(), reason in text(), conditions in conditions(), ips in ips(),
-        containers in proptest::option::of(proptest::collection::vec(a_container(), 0..3)),
-        limits in proptest::option::of(proptest::collection::btree_map("cpu|memory", "[1-3]", 0..2)),
+        containers in proptest::option::of(proptest::collection::vec(a_container(), 1..3)),
+        limits in proptest::option::of(proptest::collection::btree_map("cpu|memory", "[1-3]", 1..2)),
         generation in proptest::option::of(0..3_i64),
     ) -> PodStatus {
         let resources = limits.as_ref().map(|limits| json!({ "limits": limits }));

@@ -122,17 +122,25 @@ impl PodStatusPort for FakeApi {
         let phase = patch["status"]["phase"].as_str().unwrap_or("-");
         self.begin("patch", format!("{name} {phase}")).await?;
         let mut state = self.state();
-        state.version += 1;
-        let version = state.version;
+        let version = state.version + 1;
         let pod = state.objects.get_mut(name).ok_or_else(|| refused(404))?;
         if patch["metadata"]["uid"].as_str() != pod.metadata.uid.as_deref() {
             return Err(refused(409));
         }
         let mut raw = serde_json::to_value(&*pod).unwrap();
         strategic::apply(&mut raw, patch);
-        *pod = object(raw);
-        pod.metadata.resource_version = Some(version.to_string());
-        Ok(pod.clone())
+        // An API server writes quantities in its own words, and gives no new
+        // version to what a write has not changed.
+        if let Some(cpu) = raw.pointer_mut("/status/resources/limits/cpu") {
+            *cpu = json!("500m");
+        }
+        let mut changed: Pod = object(raw);
+        if changed != *pod {
+            changed.metadata.resource_version = Some(version.to_string());
+            *pod = changed.clone();
+            state.version = version;
+        }
+        Ok(changed)
     }
 
     async fn finalise_delete(&self, name: &PodName, uid: &PodUid) -> Result<(), ApiError> {
@@ -462,6 +470,25 @@ async fn a_pod_that_is_gone_waits_for_its_deletion_timestamp() {
         .until("deleted", |api| api.get_now("a").is_none())
         .await;
     bench.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_status_that_the_server_words_otherwise_is_told_once_and_the_pod_still_goes() {
+    let bench = Bench::start(vec![going(pending("a"))]);
+    let pod = bench.api.get_now("a").unwrap();
+    let status = json!({ "phase": "Failed", "resources": { "limits": { "cpu": "0.5" } } });
+    bench.updates.set(update(&pod, &status, Ending::Stopped));
+    bench.settle().await;
+    let told = bench.api.calls();
+    assert_eq!(told, ["patch default/a Failed", "patch default/a -"]);
+    bench.api.show();
+    bench.settle().await;
+    assert_eq!(bench.api.calls(), told, "an echo is no news");
+    bench.updates.set(update(&pod, &status, Ending::Gone));
+    bench
+        .until("deleted", |api| api.get_now("a").is_none())
+        .await;
+    assert_eq!(bench.stop().await.calls().len(), 3);
 }
 
 #[tokio::test(start_paused = true)]
