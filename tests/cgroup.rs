@@ -116,7 +116,11 @@ fn expected(version: CgroupVersion) -> Vec<(&'static str, &'static str, &'static
 async fn values_reach_the_kernel_and_can_be_changed() {
     let playground = Playground::new("values");
     let cgroups = playground.cgroups();
-    cgroups.ensure_root(&RootLimits::default()).await.unwrap();
+    cgroups.ensure_classes().await.unwrap();
+    cgroups
+        .set_root_limits(&RootLimits::default())
+        .await
+        .unwrap();
     let pod = playground.pod("a", "/burstable");
     // Twice: the second finds everything in place.
     for _ in 0..2 {
@@ -153,9 +157,14 @@ async fn root_limits_are_set_and_lifted() {
         pids_limit: Some(1000),
     };
     let kubepods = format!("{}/kubepods", playground.root);
-    cgroups.ensure_root(&limits).await.unwrap();
+    cgroups.ensure_classes().await.unwrap();
+    cgroups.set_root_limits(&limits).await.unwrap();
     assert_eq!(playground.read("pids", &kubepods, "pids.max"), "1000");
-    cgroups.ensure_root(&RootLimits::default()).await.unwrap();
+    cgroups.ensure_classes().await.unwrap();
+    cgroups
+        .set_root_limits(&RootLimits::default())
+        .await
+        .unwrap();
     assert_eq!(playground.read("pids", &kubepods, "pids.max"), "max");
 }
 
@@ -163,7 +172,11 @@ async fn root_limits_are_set_and_lifted() {
 async fn removal_kills_what_runs_in_any_class() {
     let playground = Playground::new("kill");
     let cgroups = playground.cgroups();
-    cgroups.ensure_root(&RootLimits::default()).await.unwrap();
+    cgroups.ensure_classes().await.unwrap();
+    cgroups
+        .set_root_limits(&RootLimits::default())
+        .await
+        .unwrap();
     for (uid, class) in [("g", ""), ("b", "/burstable"), ("e", "/besteffort")] {
         let pod = playground.pod(uid, class);
         cgroups.ensure(&pod).await.unwrap();
@@ -183,7 +196,11 @@ async fn removal_kills_what_runs_in_any_class() {
 async fn a_frozen_container_dies_too() {
     let playground = Playground::new("frozen");
     let cgroups = playground.cgroups();
-    cgroups.ensure_root(&RootLimits::default()).await.unwrap();
+    cgroups.ensure_classes().await.unwrap();
+    cgroups
+        .set_root_limits(&RootLimits::default())
+        .await
+        .unwrap();
     let pod = playground.pod("f", "");
     cgroups.ensure(&pod).await.unwrap();
     let container = playground.directories(&format!("{}/container", pod.path));

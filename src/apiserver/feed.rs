@@ -159,7 +159,7 @@ fn fold_node(
 }
 
 /// Feeds `fold` with the events of a watch that heals itself, until shutdown.
-async fn follow<K>(
+pub(super) async fn follow<K>(
     what: &'static str,
     api: Api<K>,
     selector: &str,

@@ -14,6 +14,7 @@ mod kubeconfig;
 mod limit;
 mod port;
 mod refs;
+mod services;
 mod standalone;
 #[cfg(test)]
 mod tests;
@@ -29,4 +30,5 @@ pub use port::{
     BoundToken, EventSink, LeasePort, NodeEvent, NodePort, ObjectRefs, PodStatusPort,
     TokenRequestSpec, Tokens,
 };
+pub use services::{ServiceFeed, ServiceReflector};
 pub use standalone::NoApiServer;

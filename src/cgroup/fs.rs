@@ -74,15 +74,13 @@ impl CgroupFs {
         })
     }
 
-    /// Makes `kubepods` and the cgroups of the QoS classes, then sets these
-    /// limits. Shares of the burstable class are left as they are: they follow
-    /// its pods.
+    /// Makes `kubepods` and the cgroups of the QoS classes. Shares of the
+    /// burstable class are left as they are: they follow its pods.
     ///
     /// # Errors
     /// When a directory or file refuses.
-    pub async fn ensure_root(&self, limits: &RootLimits) -> Result<(), CgroupError> {
-        self.blocking(Tree::ensure_classes).await?;
-        self.set_root_limits(limits).await
+    pub async fn ensure_classes(&self) -> Result<(), CgroupError> {
+        self.blocking(Tree::ensure_classes).await
     }
 
     /// Sets the limits of `kubepods`, which must exist.

@@ -47,6 +47,12 @@ impl Endpoint {
     }
 }
 
+impl From<PathBuf> for Endpoint {
+    fn from(socket: PathBuf) -> Self {
+        Self(socket)
+    }
+}
+
 /// Only unix sockets can be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("runtime endpoint {0:?} is not of the form unix:///path")]

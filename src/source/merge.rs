@@ -11,6 +11,7 @@ use std::time::Duration;
 use k8s_openapi::api::core::v1::Pod;
 
 use super::manifest::ManifestSnapshot;
+use crate::apiserver::PodSnapshot;
 use crate::pod::{
     DesiredPod, DesiredPods, Intent, Origin, PodName, PodUid, SourcesReady, Termination,
     TerminationReason,
@@ -22,15 +23,6 @@ mod tests;
 /// Marks a pod object as the API server's image of a static pod; its value is
 /// the static pod's `kubernetes.io/config.hash`.
 pub const ANNOTATION_MIRROR: &str = "kubernetes.io/config.mirror";
-
-/// What the API server wants on this node.
-#[derive(Debug, Clone, Default)]
-pub struct ApiPods {
-    /// True once a whole list has been read.
-    pub synced: bool,
-    /// All pods bound to this node, mirror pods included.
-    pub pods: Arc<BTreeMap<PodUid, Arc<Pod>>>,
-}
 
 /// The result of [`merge()`].
 #[derive(Debug, Clone, Default)]
@@ -70,7 +62,7 @@ impl fmt::Display for DropReason {
 #[must_use]
 pub fn merge(
     previous: &DesiredPods,
-    api: Option<&ApiPods>,
+    api: Option<&PodSnapshot>,
     manifests: &ManifestSnapshot,
 ) -> Merged {
     let mut pods = BTreeMap::new();

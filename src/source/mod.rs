@@ -2,7 +2,7 @@
 //! host, merged into one snapshot.
 //!
 //! ```text
-//!   apiserver ── watch<ApiPods> ────────┐
+//!   apiserver ── watch<PodSnapshot> ────────┐
 //!                                       ├─► merge ─► watch<DesiredPods> ─► worker
 //!   manifest  ── watch<ManifestSnapshot>┘
 //! ```
@@ -19,5 +19,5 @@ mod merge;
 mod task;
 
 pub use manifest::{ManifestConfig, ManifestProblem, ManifestSnapshot, ManifestSource};
-pub use merge::{ANNOTATION_MIRROR, ApiPods, DropReason, DroppedPod, Merged, merge};
+pub use merge::{ANNOTATION_MIRROR, DropReason, DroppedPod, Merged, merge};
 pub use task::{Sources, run};

@@ -9,7 +9,8 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::manifest::ManifestSnapshot;
-use super::merge::{ApiPods, DroppedPod, merge};
+use super::merge::{DroppedPod, merge};
+use crate::apiserver::PodSnapshot;
 use crate::pod::DesiredPods;
 
 #[cfg(test)]
@@ -19,7 +20,7 @@ mod tests;
 #[derive(Debug)]
 pub struct Sources {
     /// `None`: standalone, there is no API server.
-    pub api: Option<watch::Receiver<ApiPods>>,
+    pub api: Option<watch::Receiver<PodSnapshot>>,
     pub manifests: watch::Receiver<ManifestSnapshot>,
 }
 

@@ -50,7 +50,7 @@ impl StatusHandle {
 
     /// Takes all updates that came since the last call, waiting for one.
     /// Nothing is lost if the future is dropped.
-    pub(super) async fn take(&self) -> BTreeMap<PodUid, StatusUpdate> {
+    pub(crate) async fn take(&self) -> BTreeMap<PodUid, StatusUpdate> {
         loop {
             let taken = self.take_now();
             if !taken.is_empty() {

@@ -107,7 +107,8 @@ async fn v1_values_go_to_the_controllers_mounts() {
         memory_limit: Some(1 << 30),
         pids_limit: None,
     };
-    cgroups.ensure_root(&limits).await.unwrap();
+    cgroups.ensure_classes().await.unwrap();
+    cgroups.set_root_limits(&limits).await.unwrap();
     cgroups.ensure(&pod()).await.unwrap();
     for (file, expected) in [
         ("cpu/kubepods/cpu.shares", "2048"),
@@ -137,7 +138,11 @@ async fn v1_values_go_to_the_controllers_mounts() {
 async fn v2_controllers_are_handed_down_and_weights_written() {
     let root = TempDir::new().unwrap();
     let cgroups = fake_v2(&root);
-    cgroups.ensure_root(&RootLimits::default()).await.unwrap();
+    cgroups.ensure_classes().await.unwrap();
+    cgroups
+        .set_root_limits(&RootLimits::default())
+        .await
+        .unwrap();
     cgroups.ensure(&pod()).await.unwrap();
     let shares = QosShares { burstable: 262_144 };
     cgroups.set_qos_shares(shares).await.unwrap();

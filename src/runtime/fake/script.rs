@@ -103,6 +103,8 @@ struct Line {
     next: VecDeque<Fault>,
     always: Option<Fault>,
     latency: Duration,
+    /// Calls that met a hang go on hanging until the line is healed.
+    hanging: bool,
 }
 
 /// What one call meets.
@@ -135,12 +137,8 @@ impl Script {
                 fault: None,
             };
         };
-        // A hang stays in the queue: it ends by `heal`, not by being met.
-        let fault = match line.next.front() {
-            Some(Fault::Hang) => Some(Fault::Hang),
-            Some(_) => line.next.pop_front(),
-            None => line.always.clone(),
-        };
+        let fault = line.next.pop_front().or_else(|| line.always.clone());
+        line.hanging |= fault == Some(Fault::Hang);
         Turn {
             latency: line.latency,
             fault,
@@ -149,8 +147,6 @@ impl Script {
 
     /// Whether a call that hangs has to go on hanging.
     pub(super) fn hangs(&self, call: Call) -> bool {
-        self.lines.get(&call).is_some_and(|line| {
-            line.next.front() == Some(&Fault::Hang) || line.always == Some(Fault::Hang)
-        })
+        self.lines.get(&call).is_some_and(|line| line.hanging)
     }
 }

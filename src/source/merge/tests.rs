@@ -32,14 +32,14 @@ fn deleted(uid: &str, name: &str, grace: Option<i64>) -> Pod {
     pod
 }
 
-fn api(pods: impl IntoIterator<Item = Pod>) -> ApiPods {
+fn api(pods: impl IntoIterator<Item = Pod>) -> PodSnapshot {
     let keyed = pods.into_iter().map(|pod| {
         (
             PodUid::from(pod.metadata.uid.as_deref().unwrap_or("")),
             Arc::new(pod),
         )
     });
-    ApiPods {
+    PodSnapshot {
         synced: true,
         pods: Arc::new(keyed.collect()),
     }
@@ -94,7 +94,7 @@ fn standalone_is_ready_without_an_api_server() {
 
 #[test]
 fn a_source_that_has_not_delivered_is_not_ready() {
-    let silent = ApiPods::default();
+    let silent = PodSnapshot::default();
     let ready = merge(&DesiredPods::default(), Some(&silent), &manifests(["s"]))
         .desired
         .ready;

@@ -9,7 +9,7 @@ use crate::pod::PodUid;
 
 const DEADLINE: Duration = Duration::from_secs(10);
 
-fn api(names: &[&str]) -> ApiPods {
+fn api(names: &[&str]) -> PodSnapshot {
     let pods = names.iter().map(|name| {
         let metadata = ObjectMeta {
             uid: Some((*name).into()),
@@ -23,7 +23,7 @@ fn api(names: &[&str]) -> ApiPods {
         };
         (PodUid::from(*name), Arc::new(pod))
     });
-    ApiPods {
+    PodSnapshot {
         synced: true,
         pods: Arc::new(pods.collect::<BTreeMap<_, _>>()),
     }
@@ -36,7 +36,7 @@ async fn wait(desired: &mut watch::Receiver<DesiredPods>, is: impl FnMut(&Desire
 
 #[tokio::test(start_paused = true)]
 async fn every_source_is_heard_until_it_ends() {
-    let (api_out, api_in) = watch::channel(ApiPods::default());
+    let (api_out, api_in) = watch::channel(PodSnapshot::default());
     let (manifests_out, manifests_in) = watch::channel(ManifestSnapshot::default());
     let (out, mut desired) = watch::channel(DesiredPods::default());
     let shutdown = CancellationToken::new();

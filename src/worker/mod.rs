@@ -1,0 +1,53 @@
+//! One actor per pod, and the manager that starts and forgets them.
+//!
+//! In: [`DesiredPods`](crate::pod::DesiredPods) snapshots and what the runtime
+//! observes. Out: effects through ports, [`StatusUpdate`](crate::status::StatusUpdate)s,
+//! events, and a [`PodView`] per pod for people who ask why.
+//!
+//! A worker repeats: look, [`plan`](crate::pod::plan::plan), carry out the
+//! first step, look again. Image pulls go on beside. It keeps no state that it
+//! could not lose.
+
+mod apply;
+mod manager;
+mod memory;
+mod pod;
+mod step;
+#[cfg(test)]
+mod tests;
+mod view;
+
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::Service;
+use tokio::sync::watch;
+
+pub use manager::{Manager, PodsView, WorkerEntry};
+pub use view::PodView;
+
+use crate::apiserver::{EventRecorder, ObjectRefs};
+use crate::cgroup::PodCgroups;
+use crate::pod::NodeFacts;
+use crate::runtime::{Images, Observer, Sandboxes};
+use crate::status::StatusHandle;
+use crate::volume::Volumes;
+
+/// The ports and facts that every worker uses.
+pub struct WorkerDeps {
+    pub sandboxes: Arc<dyn Sandboxes>,
+    pub images: Arc<dyn Images>,
+    pub observer: Arc<dyn Observer>,
+    pub volumes: Arc<dyn Volumes>,
+    pub cgroups: Arc<dyn PodCgroups>,
+    pub objects: Arc<dyn ObjectRefs>,
+    /// Services whose addresses go into environments; `None` until the API
+    /// server has delivered them, and for ever when there is none.
+    pub services: watch::Receiver<Option<Arc<Vec<Service>>>>,
+    pub status: StatusHandle,
+    pub events: EventRecorder,
+    pub node: Arc<NodeFacts>,
+    /// The node's own `/etc/hosts`, for host-network pods.
+    pub etc_hosts: Arc<dyn Fn() -> String + Send + Sync>,
+    pub clock: Arc<dyn Fn() -> Timestamp + Send + Sync>,
+}

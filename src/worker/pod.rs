@@ -1,0 +1,591 @@
+//! The actor of one pod.
+//!
+//! Wakes when the wish, the observation or the runtime's health changes, when a
+//! step or a pull ends, and when the plan said so; at no other time. At most
+//! one step is under way, with any number of pulls beside it.
+
+use std::collections::BTreeSet;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::StreamExt;
+use futures::stream::FuturesUnordered;
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::PodStatus;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, info, warn};
+
+use super::WorkerDeps;
+use super::apply::Target;
+use super::memory::remember;
+use super::step::Outcome;
+use super::view::{ErrorView, PodView, RunningView};
+use crate::error::chain;
+use crate::pod::memory::{Failure, ImageProgress, Pauses};
+use crate::pod::plan::{self, PlanInput, PodPlan, Stage, Step};
+use crate::pod::status::{self, StatusInput};
+use crate::pod::support::{self, Effect};
+use crate::pod::{
+    DesiredPod, Intent, ObservedPod, PodMemory, Severity, TerminationReason, WaitOn, WaitingReason,
+};
+use crate::runtime::{RuntimeError, RuntimeHealth};
+use crate::status::{Ending, StatusUpdate};
+
+/// Reason of a pod that asks for something this agent does not do.
+const REFUSED: &str = "PodFeatureUnsupported";
+/// How long a step may go on after the agent was told to stop.
+const SHUTDOWN_PATIENCE: Duration = Duration::from_secs(5);
+
+pub(super) struct PodWorker {
+    deps: Arc<WorkerDeps>,
+    wish: watch::Receiver<Arc<DesiredPod>>,
+    observed: watch::Receiver<Arc<ObservedPod>>,
+    health: watch::Receiver<RuntimeHealth>,
+    view: watch::Sender<Arc<PodView>>,
+    shutdown: CancellationToken,
+
+    desired: Arc<DesiredPod>,
+    seen: Arc<ObservedPod>,
+    memory: PodMemory,
+    told: Option<Arc<PodStatus>>,
+    last_ending: Option<Ending>,
+    /// Whether `seen` is newer than the last thing done.
+    sight: Sight,
+    /// Why this agent will not run the pod.
+    refusal: Option<String>,
+    /// Waits that events were already sent for.
+    announced: BTreeSet<(WaitOn, Timestamp)>,
+    last_error: Option<ErrorView>,
+    pulls: FuturesUnordered<Pin<Box<dyn Future<Output = Outcome> + Send>>>,
+}
+
+/// How far the worker's picture of its pod can be trusted.
+enum Sight {
+    /// Never looked, or something was done since: look before planning.
+    Stale(Option<Failure>),
+    Clear,
+}
+
+/// What is being done.
+enum Work {
+    /// Only reading the runtime, after a pause if the last reading failed.
+    Look,
+    Step(Step),
+}
+
+/// Work under way.
+struct Running {
+    work: Work,
+    since: Timestamp,
+    future: Pin<Box<dyn Future<Output = Ended> + Send>>,
+}
+
+/// A step that ended, and what the runtime shows after it.
+struct Ended {
+    outcome: Option<Outcome>,
+    observed: Result<Arc<ObservedPod>, RuntimeError>,
+}
+
+/// What woke the worker.
+enum Wake {
+    Shutdown,
+    Wish,
+    Ended(Ended),
+    Pull(Outcome),
+    Look,
+}
+
+impl PodWorker {
+    pub(super) fn new(
+        deps: Arc<WorkerDeps>,
+        wish: watch::Receiver<Arc<DesiredPod>>,
+        view: watch::Sender<Arc<PodView>>,
+        shutdown: CancellationToken,
+    ) -> Self {
+        let desired = wish.borrow().clone();
+        let observed = deps.observer.watch(&desired.uid, &desired.name);
+        let seen = observed.borrow().clone();
+        let now = (deps.clock)();
+        Self {
+            health: deps.observer.health(),
+            memory: PodMemory {
+                first_seen: Some(now),
+                ..PodMemory::default()
+            },
+            deps,
+            wish,
+            observed,
+            view,
+            shutdown,
+            desired,
+            seen,
+            told: None,
+            last_ending: None,
+            sight: Sight::Stale(None),
+            refusal: None,
+            announced: BTreeSet::new(),
+            last_error: None,
+            pulls: FuturesUnordered::new(),
+        }
+    }
+
+    /// Runs until nothing of the pod is left, or the agent shuts down.
+    pub(super) async fn run(mut self) {
+        let mut running = None;
+        let mut admitted = false;
+        loop {
+            let mut wake_at = None;
+            if running.is_none() {
+                if let Sight::Stale(failure) = &self.sight {
+                    running = Some(self.look(failure.as_ref().map(|f| f.pause)));
+                } else {
+                    if !std::mem::replace(&mut admitted, true) {
+                        self.admit();
+                    }
+                    let plan = self.plan();
+                    self.memory.over |= plan.stage > Stage::Running;
+                    self.announce(&plan);
+                    self.publish_status(&plan);
+                    if plan.stage == Stage::Gone {
+                        self.publish_view(plan, None);
+                        info!("nothing is left of the pod");
+                        return;
+                    }
+                    self.start_pulls(&plan);
+                    running = self.next_step(&plan);
+                    wake_at = plan.recheck_at();
+                    self.publish_view(plan, running.as_ref());
+                }
+            }
+            match self.wake(&mut running, wake_at).await {
+                Wake::Shutdown => {
+                    self.wind_down(running).await;
+                    return;
+                }
+                Wake::Wish => self.take_wish(&mut running),
+                Wake::Ended(ended) => {
+                    running = None;
+                    self.take_end(ended);
+                }
+                Wake::Pull(outcome) => self.learn(outcome),
+                Wake::Look => {
+                    let only_looking = matches!(&running, Some(r) if matches!(r.work, Work::Look));
+                    if only_looking && matches!(self.sight, Sight::Clear) {
+                        running = None;
+                    }
+                }
+            }
+        }
+    }
+
+    /// Waits for the next thing worth a new plan.
+    async fn wake(&mut self, running: &mut Option<Running>, at: Option<Timestamp>) -> Wake {
+        let pause = at.map(|at| {
+            let wait = at.duration_since((self.deps.clock)());
+            Duration::try_from(wait).unwrap_or(Duration::ZERO)
+        });
+        let idle = running.is_none();
+        tokio::select! {
+            biased;
+            () = self.shutdown.cancelled() => Wake::Shutdown,
+            Ok(()) = self.wish.changed() => {
+                self.desired = self.wish.borrow_and_update().clone();
+                Wake::Wish
+            }
+            ended = step_end(running) => Wake::Ended(ended),
+            Some(outcome) = self.pulls.next(), if !self.pulls.is_empty() => Wake::Pull(outcome),
+            Ok(()) = self.observed.changed() => {
+                let observed = self.observed.borrow_and_update().clone();
+                self.see(observed);
+                Wake::Look
+            }
+            Ok(()) = self.health.changed() => Wake::Look,
+            () = sleep(pause), if idle && pause.is_some() => Wake::Look,
+        }
+    }
+
+    fn plan(&self) -> PodPlan {
+        if self.refusal.is_some() && self.desired.intent == Intent::Run {
+            return PodPlan {
+                stage: Stage::Finished,
+                steps: Vec::new(),
+                waits: Vec::new(),
+            };
+        }
+        let health = self.health.borrow();
+        plan::plan(&PlanInput {
+            desired: &self.desired,
+            observed: &self.seen,
+            memory: &self.memory,
+            node: &self.deps.node,
+            network_down: health.network.as_ref().map(|f| f.message.as_str()),
+            now: (self.deps.clock)(),
+        })
+    }
+
+    // === steps ===
+
+    fn target(&self) -> Target {
+        Target {
+            deps: self.deps.clone(),
+            desired: self.desired.clone(),
+            observed: self.seen.clone(),
+            volumes: self.memory.volumes.done().cloned().unwrap_or_default(),
+        }
+    }
+
+    fn next_step(&self, plan: &PodPlan) -> Option<Running> {
+        let step = plan
+            .steps
+            .iter()
+            .find(|step| !matches!(step, Step::PullImage { .. }))?
+            .clone();
+        let image = match &step {
+            Step::StartContainer { container, .. } => {
+                match self.memory.container(container).image {
+                    ImageProgress::Present(image) => Some(image),
+                    _ => None,
+                }
+            }
+            _ => None,
+        };
+        debug!(?step, "next step");
+        let target = self.target();
+        let owned = step.clone();
+        Some(Running {
+            since: (self.deps.clock)(),
+            future: Box::pin(async move {
+                let looks = changes_runtime(&owned);
+                let outcome = target.execute(owned, image).await;
+                let observed = if looks {
+                    let pod = &target.desired;
+                    target.deps.observer.refresh(&pod.uid, &pod.name).await
+                } else {
+                    Ok(target.observed.clone())
+                };
+                Ended {
+                    outcome: Some(outcome),
+                    observed,
+                }
+            }),
+            work: Work::Step(step),
+        })
+    }
+
+    fn look(&self, pause: Option<Duration>) -> Running {
+        let deps = self.deps.clone();
+        let pod = self.desired.clone();
+        Running {
+            work: Work::Look,
+            since: (self.deps.clock)(),
+            future: Box::pin(async move {
+                sleep(pause).await;
+                Ended {
+                    outcome: None,
+                    observed: deps.observer.refresh(&pod.uid, &pod.name).await,
+                }
+            }),
+        }
+    }
+
+    fn start_pulls(&mut self, plan: &PodPlan) {
+        for step in &plan.steps {
+            let Step::PullImage { container } = step else {
+                continue;
+            };
+            let entry = self.memory.containers.entry(container.clone()).or_default();
+            entry.image = ImageProgress::Pulling {
+                since: (self.deps.clock)(),
+            };
+            let target = self.target();
+            let step = step.clone();
+            self.pulls
+                .push(Box::pin(async move { target.execute(step, None).await }));
+        }
+    }
+
+    fn take_end(&mut self, ended: Ended) {
+        if let Some(outcome) = ended.outcome {
+            self.learn(outcome);
+        }
+        match ended.observed {
+            Ok(observed) => self.see(observed),
+            Err(error) => {
+                // Without a look there is no telling what the step did.
+                let message = chain(&error).to_string();
+                warn!(error = %message, "cannot read the pod's state from the runtime");
+                let previous = match &self.sight {
+                    Sight::Stale(failure) => failure.as_ref(),
+                    Sight::Clear => None,
+                };
+                let now = (self.deps.clock)();
+                let failure = Failure::after(previous, message.clone(), Pauses::STEP, now);
+                self.sight = Sight::Stale(Some(failure));
+                self.note_error("read the pod's state", message);
+            }
+        }
+    }
+
+    fn learn(&mut self, outcome: Outcome) {
+        let now = (self.deps.clock)();
+        if let Some(message) = outcome.error() {
+            warn!(error = %message, "step failed");
+            self.note_error(outcome.name(), message);
+        }
+        let pulled = match &outcome {
+            Outcome::Image { container, .. } => Some(container.clone()),
+            _ => None,
+        };
+        remember(&mut self.memory, outcome, now);
+        if let Some(container) = pulled {
+            self.announce_image_backoff(&container);
+        }
+    }
+
+    fn note_error(&mut self, what: &str, message: String) {
+        self.last_error = Some(ErrorView {
+            at: (self.deps.clock)(),
+            what: what.to_owned(),
+            message,
+        });
+    }
+
+    fn see(&mut self, observed: Arc<ObservedPod>) {
+        if observed.observed_at >= self.seen.observed_at {
+            self.seen = observed;
+            self.sight = Sight::Clear;
+        }
+    }
+
+    /// A new wish. A stop under way is given up only for a shorter one; other
+    /// steps are seen through, so that no call to the runtime is left half
+    /// done.
+    fn take_wish(&mut self, running: &mut Option<Running>) {
+        let ends = matches!(self.desired.intent, Intent::Terminate(_));
+        if !ends {
+            return;
+        }
+        self.pulls.clear();
+        for container in self.memory.containers.values_mut() {
+            if matches!(container.image, ImageProgress::Pulling { .. }) {
+                container.image = ImageProgress::Unknown;
+            }
+        }
+        let Some(Running {
+            work: Work::Step(Step::StopContainers(under_way)),
+            ..
+        }) = running
+        else {
+            return;
+        };
+        let longest = under_way.iter().map(|stop| stop.grace).max();
+        if let Some(Step::StopContainers(wanted)) = self.plan().steps.first()
+            && wanted.iter().map(|stop| stop.grace).max() < longest
+        {
+            info!("the stop under way is taken over by one with a shorter grace period");
+            *running = None;
+        }
+    }
+
+    async fn wind_down(mut self, running: Option<Running>) {
+        let Some(running) = running else { return };
+        if matches!(running.work, Work::Step(Step::StopContainers(_))) {
+            return;
+        }
+        if let Ok(ended) = tokio::time::timeout(SHUTDOWN_PATIENCE, running.future).await {
+            self.take_end(ended);
+            let plan = self.plan();
+            self.publish_status(&plan);
+        }
+    }
+
+    // === what others are told ===
+
+    /// Refuses a pod that this agent cannot run truly, unless it runs already.
+    fn admit(&mut self) {
+        let pod = self.desired.clone();
+        let unsupported = support::unsupported(&pod.pod);
+        for item in unsupported.iter().filter(|u| u.effect == Effect::Warn) {
+            warn!(field = %item.field_path, "{}", item.message);
+        }
+        let refused: Vec<String> = unsupported
+            .iter()
+            .filter(|u| u.effect == Effect::Refuse)
+            .map(|u| format!("{}: {}", u.field_path, u.message))
+            .collect();
+        if refused.is_empty() || !self.seen.is_absent() || pod.intent != Intent::Run {
+            return;
+        }
+        let message = refused.join("; ");
+        warn!(%message, "the pod is refused");
+        self.target().warn(REFUSED, message.clone());
+        self.refusal = Some(message);
+    }
+
+    fn publish_status(&mut self, plan: &PodPlan) {
+        if let Intent::Terminate(termination) = &self.desired.intent
+            && termination.reason == TerminationReason::Orphaned
+        {
+            return;
+        }
+        let ending = match plan.stage {
+            Stage::Running | Stage::Stopping => Ending::Live,
+            Stage::Stopped | Stage::Finished | Stage::Removing => Ending::Stopped,
+            Stage::Gone => Ending::Gone,
+        };
+        // Once records are being removed, what was told last stays the truth.
+        let keep = plan.stage >= Stage::Removing && self.told.is_some();
+        if !keep {
+            let now = (self.deps.clock)();
+            let status = self.refused_status(now).unwrap_or_else(|| {
+                status::compute(&StatusInput {
+                    desired: &self.desired,
+                    observed: &self.seen,
+                    memory: &self.memory,
+                    node: &self.deps.node,
+                    stage: plan.stage,
+                    previous: self.told.as_deref().or(self.desired.pod.status.as_ref()),
+                    now,
+                })
+            });
+            if self.told.as_deref() != Some(&status) {
+                self.told = Some(Arc::new(status));
+                self.last_ending = None;
+            }
+        }
+        if self.last_ending != Some(ending) {
+            self.send_status(ending);
+        }
+    }
+
+    fn send_status(&mut self, ending: Ending) {
+        let Some(status) = self.told.clone() else {
+            return;
+        };
+        self.last_ending = Some(ending);
+        self.deps.status.set(StatusUpdate {
+            pod: self.desired.clone(),
+            status,
+            ending,
+        });
+    }
+
+    fn refused_status(&self, now: Timestamp) -> Option<PodStatus> {
+        let message = self.refusal.as_ref()?;
+        Some(status::rejected(&self.desired, REFUSED, message, now))
+    }
+
+    /// One event per wait that a user asks about, when it begins.
+    fn announce(&mut self, plan: &PodPlan) {
+        let mut waits = BTreeSet::new();
+        for wait in &plan.waits {
+            // The network's wait has no time of its own: once is enough.
+            let since = match wait.on {
+                WaitOn::Network => Timestamp::UNIX_EPOCH,
+                _ => wait.at,
+            };
+            let key = (wait.on.clone(), since);
+            if !self.announced.contains(&key) {
+                match &wait.on {
+                    WaitOn::CrashBackoff { container } => self.announce_crash_backoff(container),
+                    WaitOn::Network => self.target().warn("NetworkNotReady", wait.why.clone()),
+                    _ => {}
+                }
+            }
+            waits.insert(key);
+        }
+        self.announced = waits;
+    }
+
+    fn announce_crash_backoff(&self, container: &str) {
+        let pod = &self.desired;
+        self.target().container_event(
+            container,
+            Severity::Warning,
+            "BackOff",
+            format!(
+                "Back-off restarting failed container {container} in pod {}_{}({})",
+                pod.name.name, pod.name.namespace, pod.uid
+            ),
+        );
+    }
+
+    fn announce_image_backoff(&self, container: &str) {
+        let memory = self.memory.container(container);
+        if let ImageProgress::Failed(failed) = &memory.image
+            && failed.reason == WaitingReason::ImagePullBackOff
+        {
+            self.target().container_event(
+                container,
+                Severity::Normal,
+                "BackOff",
+                failed.failure.message.clone(),
+            );
+        }
+    }
+
+    fn publish_view(&self, plan: PodPlan, running: Option<&Running>) {
+        let pulling = self
+            .memory
+            .containers
+            .iter()
+            .filter(|(_, c)| matches!(c.image, ImageProgress::Pulling { .. }))
+            .map(|(name, _)| name.clone())
+            .collect();
+        self.view.send_replace(Arc::new(PodView {
+            uid: self.desired.uid.clone(),
+            name: self.desired.name.clone(),
+            origin: self.desired.origin.clone(),
+            intent: self.desired.intent.clone(),
+            observed: self.seen.clone(),
+            memory: self.memory.clone(),
+            plan,
+            running: running.map(|running| RunningView {
+                step: match &running.work {
+                    Work::Look => "Look".to_owned(),
+                    Work::Step(step) => format!("{step:?}"),
+                },
+                since: running.since,
+            }),
+            pulling,
+            last_error: self.last_error.clone(),
+            at: (self.deps.clock)(),
+        }));
+    }
+}
+
+/// The end of the running step; never, if none runs.
+async fn step_end(running: &mut Option<Running>) -> Ended {
+    match running {
+        Some(running) => (&mut running.future).await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn sleep(pause: Option<Duration>) {
+    if let Some(pause) = pause {
+        tokio::time::sleep(pause).await;
+    }
+}
+
+/// Whether the runtime may look different after the step.
+fn changes_runtime(step: &Step) -> bool {
+    match step {
+        Step::EnsureCgroup
+        | Step::MountVolumes
+        | Step::PullImage { .. }
+        | Step::UnmountVolumes
+        | Step::RemoveCgroup
+        | Step::RemoveTraces => false,
+        Step::CreateSandbox { .. }
+        | Step::StartContainer { .. }
+        | Step::StartCreated { .. }
+        | Step::StopContainers(_)
+        | Step::StopSandbox(_)
+        | Step::RemoveContainer(_)
+        | Step::RemoveSandbox(_) => true,
+    }
+}

@@ -1,0 +1,5 @@
+//! Workers and their manager on the in-memory runtime, under a paused clock.
+
+mod life;
+mod restart;
+mod world;
