@@ -1,0 +1,180 @@
+//! From the configuration to what each module wants to be told. No decisions:
+//! only names and units change here.
+
+use std::num::NonZeroUsize;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::apiserver::{ApiSettings, Rate};
+use crate::cgroup::RootLimits;
+use crate::config::{
+    CgroupConfig, Config, Enforcement, EventConfig, EvictionSignal, NodeIps, RateLimit,
+    ReservedConfig, ThresholdValue,
+};
+use crate::node::resources::pod_budget;
+use crate::node::{self, HardEviction, MachineFacts, NodeSettings, Reserved, Threshold};
+use crate::pod::facts::CgroupFacts;
+use crate::pod::facts::CgroupVersion;
+use crate::pod::quantity::Quantity;
+use crate::runtime::{PullRate, RuntimeSettings};
+
+/// How often all of the runtime is listed anew although events arrive.
+const RELIST_PERIOD: Duration = Duration::from_secs(30);
+/// Where log shippers look for links to log files.
+const CONTAINER_LINKS: &str = "/var/log/containers";
+
+pub(super) fn api(config: &Config) -> Option<ApiSettings> {
+    let api = &config.api;
+    Some(ApiSettings {
+        kubeconfig: api.kubeconfig.clone()?,
+        node_name: Arc::from(config.node.name.as_str()),
+        calls: Some(rate(api.rate)),
+        events: events(&config.events),
+    })
+}
+
+fn events(config: &EventConfig) -> Option<Rate> {
+    config.rate.map(rate)
+}
+
+fn rate(limit: RateLimit) -> Rate {
+    Rate {
+        per_second: f64::from(limit.per_second.get()),
+        burst: limit.burst,
+    }
+}
+
+pub(super) fn runtime(config: &Config) -> RuntimeSettings {
+    RuntimeSettings {
+        endpoint: config.runtime.endpoint.clone().into(),
+        image_endpoint: (config.runtime.image_endpoint != config.runtime.endpoint)
+            .then(|| config.runtime.image_endpoint.clone().into()),
+        request_timeout: config.runtime.request_timeout,
+        pod_logs_dir: config.paths.pod_logs_dir.clone(),
+        container_links_dir: CONTAINER_LINKS.into(),
+        max_parallel_pulls: config
+            .images
+            .max_parallel_pulls
+            .and_then(|max| NonZeroUsize::try_from(max).ok()),
+        pull_rate: config.images.pull_rate.map(|limit| PullRate {
+            per_second: limit.per_second,
+            burst: std::num::NonZeroU32::new(limit.burst).unwrap_or(limit.per_second),
+        }),
+        relist_period: RELIST_PERIOD,
+    }
+}
+
+pub(super) fn node(config: &Config) -> NodeSettings {
+    let from = &config.node;
+    NodeSettings {
+        name: from.name.clone(),
+        ips: match from.ips {
+            NodeIps::Auto => node::NodeIps::Auto,
+            NodeIps::PreferFamily(crate::config::IpFamily::V4) => node::NodeIps::PreferV4,
+            NodeIps::PreferFamily(crate::config::IpFamily::V6) => node::NodeIps::PreferV6,
+            NodeIps::One(ip) => node::NodeIps::One(ip),
+            NodeIps::Pair(first, second) => node::NodeIps::Pair(first, second),
+        },
+        labels: from.labels.clone(),
+        taints: from.taints.clone(),
+        provider_id: from.provider_id.clone(),
+        register: from.register,
+        external_cloud_provider: from.external_cloud_provider,
+        max_pods: from.max_pods,
+        pods_per_core: from.pods_per_core.map(std::num::NonZeroU32::get),
+        status_update_frequency: from.status_update_frequency,
+        status_report_frequency: from.status_report_frequency,
+        lease_duration: from.lease_duration,
+        max_images: from.max_images,
+        controller_attach_detach: from.controller_attach_detach,
+        local_storage_isolation: from.local_storage_capacity_isolation,
+        port: config.server.secure.map_or(0, |address| address.port()),
+        kubelet_version: crate::config::KUBERNETES_VERSION.to_owned(),
+        reserved: reserved(&config.reserved),
+        eviction: hard_eviction(config),
+        pressure_transition_period: config.eviction.pressure_transition_period,
+    }
+}
+
+pub(super) fn reserved(config: &ReservedConfig) -> Reserved {
+    let sum = |resource: &str, unit: fn(Quantity) -> i64| {
+        [&config.kube, &config.system]
+            .into_iter()
+            .filter_map(|amounts| amounts.get(resource))
+            .filter_map(|amount| Quantity::parse(amount).ok())
+            .map(unit)
+            .fold(0, i64::saturating_add)
+    };
+    Reserved {
+        milli_cpu: sum("cpu", Quantity::milli_value),
+        memory: sum("memory", Quantity::value),
+        ephemeral_storage: sum("ephemeral-storage", Quantity::value),
+        pids: sum("pid", Quantity::value),
+    }
+}
+
+fn hard_eviction(config: &Config) -> HardEviction {
+    let threshold = |signal| {
+        config
+            .eviction
+            .hard
+            .get(&signal)
+            .and_then(|value| match value {
+                ThresholdValue::Quantity(amount) => Quantity::parse(amount)
+                    .ok()
+                    .map(|amount| Threshold::Amount(amount.value())),
+                ThresholdValue::Percent(percent) => Some(Threshold::Percent(*percent as f32)),
+            })
+    };
+    HardEviction {
+        memory_available: threshold(EvictionSignal::MemoryAvailable),
+        nodefs_available: threshold(EvictionSignal::NodeFsAvailable),
+        nodefs_inodes_free: threshold(EvictionSignal::NodeFsInodesFree),
+        pid_available: threshold(EvictionSignal::PidAvailable),
+        in_allocatable: !config.eviction.ignored_in_allocatable,
+    }
+}
+
+pub(super) fn enforces_pods(config: &Config) -> bool {
+    config.cgroup.enforce.contains(&Enforcement::Pods)
+}
+
+/// What all pods together may use. Without `enforceNodeAllocatable: [pods]`
+/// that is the whole machine, which still gives pods their share of CPU time.
+pub(super) fn root_limits(config: &Config, machine: &MachineFacts) -> RootLimits {
+    let enforced = enforces_pods(config);
+    let reserved = if enforced {
+        reserved(&config.reserved)
+    } else {
+        Reserved::default()
+    };
+    let budget = pod_budget(machine, &reserved);
+    let unsigned = |amount: i64| u64::try_from(amount).unwrap_or(0);
+    RootLimits {
+        cpu_shares: Some((unsigned(budget.milli_cpu) * 1024 / 1000).max(2)),
+        memory_limit: enforced.then(|| unsigned(budget.memory)),
+        pids_limit: (enforced && reserved.pids > 0).then_some(budget.pids),
+    }
+}
+
+pub(super) fn cgroup(config: &Config, version: CgroupVersion) -> CgroupFacts {
+    let CgroupConfig {
+        root,
+        per_qos,
+        single_process_oom_kill,
+        ..
+    } = &config.cgroup;
+    CgroupFacts {
+        version,
+        root: root.clone(),
+        per_qos: *per_qos,
+        enforce_cpu_quota: config.pod.cpu_cfs_quota,
+        cpu_quota_period: config.pod.cpu_cfs_quota_period,
+        pids_limit: config
+            .pod
+            .pids_limit
+            .map(|limit| i64::try_from(limit).unwrap_or(i64::MAX)),
+        single_process_oom_kill: version == CgroupVersion::V1
+            || single_process_oom_kill.unwrap_or(false),
+    }
+}

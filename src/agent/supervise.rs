@@ -1,0 +1,170 @@
+//! Running the agent: one set of named tasks, none of which may end before the
+//! agent is told to.
+
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use futures::future::BoxFuture;
+use sd_notify::NotifyState;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::task::JoinSet;
+use tracing::{Instrument, error, info, info_span, warn};
+
+use super::Shutdown;
+use crate::error::chain;
+use crate::worker::Manager;
+
+/// Time for statuses to be sent after the workers are done.
+const OUTLETS_PATIENCE: Duration = Duration::from_secs(8);
+
+/// The tasks that make up an agent, before they are spawned.
+#[derive(Default)]
+pub(super) struct Tasks {
+    list: Vec<(&'static str, BoxFuture<'static, ()>)>,
+}
+
+impl Tasks {
+    pub(super) fn add(
+        &mut self,
+        name: &'static str,
+        task: impl Future<Output = ()> + Send + 'static,
+    ) {
+        self.list.push((name, Box::pin(task)));
+    }
+
+    /// A task whose error is worth a word before its end ends the agent.
+    pub(super) fn add_fallible(
+        &mut self,
+        name: &'static str,
+        task: impl Future<Output = std::io::Result<()>> + Send + 'static,
+    ) {
+        self.add(name, async move {
+            if let Err(failure) = task.await {
+                error!(error = %chain(&failure), task = name, "task failed");
+            }
+        });
+    }
+}
+
+/// An agent that is ready to run.
+pub struct Agent {
+    tasks: Tasks,
+    manager: Manager,
+    shutdown: Shutdown,
+    health: Option<SocketAddr>,
+}
+
+impl Agent {
+    pub(super) fn new(
+        tasks: Tasks,
+        manager: Manager,
+        shutdown: Shutdown,
+        health: Option<SocketAddr>,
+    ) -> Self {
+        Self {
+            tasks,
+            manager,
+            shutdown,
+            health,
+        }
+    }
+
+    /// Where health is served; tells the port if 0 was configured.
+    #[must_use]
+    pub fn health_address(&self) -> Option<SocketAddr> {
+        self.health
+    }
+
+    /// Runs until `stop` resolves, or until a task ends that should not.
+    /// Containers are left running in either case.
+    pub async fn run(self, stop: impl Future<Output = ()>) -> ExitCode {
+        let mut set = JoinSet::new();
+        for (name, task) in self.tasks.list {
+            set.spawn(async move {
+                task.instrument(info_span!("task", name)).await;
+                name
+            });
+        }
+        // The manager owns the workers: it is waited for by itself.
+        let mut manager = tokio::spawn(self.manager.run());
+        notify(NotifyState::Ready);
+        info!("started");
+
+        let mut stop: Pin<Box<_>> = Box::pin(stop);
+        let unexpected = tokio::select! {
+            () = &mut stop => None,
+            Some(ended) = set.join_next() => Some(match ended {
+                Ok(name) => name.to_owned(),
+                Err(panic) => panic.to_string(),
+            }),
+            ended = &mut manager => Some(match ended {
+                Ok(()) => "workers".to_owned(),
+                Err(panic) => panic.to_string(),
+            }),
+        };
+        if let Some(task) = &unexpected {
+            error!(
+                task,
+                "a task ended that should run for ever; the agent stops"
+            );
+        }
+        notify(NotifyState::Stopping);
+        info!("stopping; containers keep running");
+        self.shutdown.work.cancel();
+        if !manager.is_finished()
+            && let Err(panic) = manager.await
+        {
+            error!(%panic, "the workers' manager died");
+        }
+        self.shutdown.outlets.cancel();
+        if tokio::time::timeout(OUTLETS_PATIENCE, drain(&mut set))
+            .await
+            .is_err()
+        {
+            warn!("not everything was sent in time");
+        }
+        info!("stopped");
+        if unexpected.is_some() {
+            ExitCode::FAILURE
+        } else {
+            ExitCode::SUCCESS
+        }
+    }
+}
+
+async fn drain(set: &mut JoinSet<&'static str>) {
+    while set.join_next().await.is_some() {}
+}
+
+/// Tells systemd, if it started us.
+fn notify(state: NotifyState) {
+    if let Err(failure) = sd_notify::notify(&[state]) {
+        warn!(error = %chain(&failure), "cannot notify systemd");
+    }
+}
+
+/// Resolves at the first SIGTERM or SIGINT; a second one ends the process at
+/// once.
+pub async fn shutdown_signals() {
+    let (Ok(mut terminate), Ok(mut interrupt)) = (
+        signal(SignalKind::terminate()),
+        signal(SignalKind::interrupt()),
+    ) else {
+        // Without handlers the default action of both signals stands.
+        return std::future::pending().await;
+    };
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    tokio::spawn(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        warn!("second signal: ending at once");
+        std::process::exit(1);
+    });
+}
