@@ -26,15 +26,15 @@ pub mod qos;
 pub mod quantity;
 pub mod render;
 pub mod resources;
+#[cfg(test)]
+pub(crate) mod samples;
 pub mod spec;
 pub mod stamp;
 pub mod status;
 pub mod support;
-pub mod validate;
-#[cfg(test)]
-pub(crate) mod samples;
 #[cfg(test)]
 mod testing;
+pub mod validate;
 
 pub use event::{ContainerKind, ContainerRef, PodEvent, Severity};
 pub use facts::NodeFacts;
