@@ -2,8 +2,10 @@
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     tonic_prost_build::configure()
-        .build_server(false)
         .build_transport(false)
+        // Tests answer calls themselves.
+        .server_mod_attribute(".", "#[cfg(test)]")
+        .generate_default_stubs(true)
         // Maps that we send are ordered, so that equal specs are equal bytes.
         .btree_map(".runtime.v1.PodSandboxConfig")
         .btree_map(".runtime.v1.LinuxPodSandboxConfig")

@@ -20,6 +20,9 @@ use super::cri::{self, ContainerFilter, PodSandboxFilter};
 use super::settings::Endpoint;
 use super::{Metrics, RuntimeError};
 
+#[cfg(test)]
+mod tests;
+
 /// The largest answer that is read; as upstream.
 const MAX_MESSAGE_BYTES: usize = 16 << 20;
 

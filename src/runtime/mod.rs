@@ -33,6 +33,8 @@ mod observe;
 mod port;
 mod sandboxes;
 mod settings;
+#[cfg(test)]
+mod stub;
 mod termination;
 
 use std::sync::Arc;

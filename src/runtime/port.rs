@@ -29,8 +29,9 @@ pub trait Sandboxes: Send + Sync {
     /// CRI `StartContainer`, then the `/var/log/containers` link.
     async fn start_container(&self, id: &ContainerId) -> Result<(), RuntimeError>;
     /// Stop signal, then SIGKILL after `grace` (never below the 2 s that
-    /// upstream grants). Dropping the future leaves the stop going on; a call
-    /// with a shorter grace takes over.
+    /// upstream grants). A second call with a shorter grace takes over.
+    /// Dropping the future takes back the SIGKILL to come, not the stop signal;
+    /// a further call counts its grace anew.
     async fn stop_container(&self, id: &ContainerId, grace: Duration) -> Result<(), RuntimeError>;
     /// Removes the container, its log files and its log link.
     async fn remove_container(&self, id: &ContainerId) -> Result<(), RuntimeError>;
@@ -84,7 +85,9 @@ pub trait Observer: Send + Sync {
     /// that had returned when this was called. Watchers see it as well.
     async fn refresh(&self, uid: &PodUid, name: &PodName)
     -> Result<Arc<ObservedPod>, RuntimeError>;
-    /// Follows one pod. The first value may be older than a change just made.
+    /// Follows one pod. The first value may be older than a change just made;
+    /// before the first reading it is [`ObservedPod::absent`] at the Unix
+    /// epoch, so whoever acts on it refreshes first.
     fn watch(&self, uid: &PodUid, name: &PodName) -> watch::Receiver<Arc<ObservedPod>>;
     /// Which pods there are; told when one comes or goes.
     fn pods(&self) -> watch::Receiver<KnownPods>;

@@ -98,7 +98,7 @@ fn log_text(tail: &Tail) -> String {
 fn append_log_line(line: &[u8], text: &mut Vec<u8>) {
     let line = line.strip_suffix(b"\n").unwrap_or(line);
     let mut fields = line.splitn(4, |byte| *byte == b' ');
-    let (Some(_time), Some(_stream), Some(tags), Some(content)) =
+    let (Some(_time), Some(b"stdout" | b"stderr"), Some(tags), Some(content)) =
         (fields.next(), fields.next(), fields.next(), fields.next())
     else {
         return;
