@@ -155,7 +155,8 @@ async fn killed_containerd_comes_back_and_so_do_its_events() {
     let pod = node.sandbox("web").await;
     let mut watch = node.watch(&pod.0);
     node.run(&pod, "long", "sleep 3600").await;
-    node.run(&pod, "short", "sleep 2; exit 4").await;
+    node.run(&pod, "short", "sleep 2; echo over > /last-words; exit 4")
+        .await;
     see(&mut watch, "both run", |pod| {
         is_running(pod, "long").and(is_running(pod, "short"))
     })
@@ -166,10 +167,13 @@ async fn killed_containerd_comes_back_and_so_do_its_events() {
         matches!(lost, Err(RuntimeError::Unreachable { .. })),
         "{lost:?}"
     );
-    // Time for it to exit while nobody is there to tell.
-    tokio::time::sleep(Duration::from_secs(3)).await;
+    // It ends while nobody is there to tell.
     let mut containerd = node.containerd;
     node.containerd = tokio::task::spawn_blocking(move || {
+        let last_words = containerd.path("uid-web-short");
+        containerd.wait_until("the short one ends", || {
+            std::fs::read(&last_words).is_ok_and(|words| !words.is_empty())
+        });
         containerd.spawn();
         containerd
     })
