@@ -10,7 +10,7 @@ use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 
 use super::client::{CriClient, RUNTIME_API_VERSION};
-use super::{ConditionFailure, RuntimeError, RuntimeHandler, RuntimeHealth, cri};
+use super::{ConditionFailure, RUNTIME_DOWN, RuntimeError, RuntimeHandler, RuntimeHealth, cri};
 
 #[cfg(test)]
 mod tests;
@@ -116,7 +116,7 @@ fn judge(
         Err(error) => RuntimeHealth {
             checked: true,
             runtime: Some(ConditionFailure {
-                reason: "ContainerRuntimeDown".to_owned(),
+                reason: RUNTIME_DOWN.to_owned(),
                 message: format!("container runtime is down: {}", crate::error::chain(&error)),
             }),
             ..previous.clone()

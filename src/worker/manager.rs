@@ -23,6 +23,7 @@ use crate::pod::cgroup::QosShares;
 use crate::pod::{
     DesiredPod, DesiredPods, Intent, Origin, PodName, PodUid, Termination, TerminationReason, qos,
 };
+use crate::runtime::KnownPods;
 
 /// Views of all pods that have a worker.
 pub type PodsView = watch::Receiver<Arc<BTreeMap<PodUid, WorkerEntry>>>;
@@ -40,7 +41,7 @@ const PANIC_PAUSE: Duration = Duration::from_secs(5);
 pub struct Manager {
     deps: Arc<WorkerDeps>,
     desired: watch::Receiver<DesiredPods>,
-    found: watch::Receiver<Option<Arc<Vec<(PodUid, PodName)>>>>,
+    found: watch::Receiver<KnownPods>,
     shutdown: CancellationToken,
     workers: HashMap<PodUid, Worker>,
     /// Ended, and still named by a source: not to be started again.

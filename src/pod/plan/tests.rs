@@ -514,7 +514,7 @@ prop_compose! {
             container.sandbox = SandboxId(format!("s{home}"));
             observed.containers.push(container);
         }
-        observed.containers.sort_by(|a, b| b.attempt.cmp(&a.attempt));
+        observed.containers.sort_by_key(|c| std::cmp::Reverse(c.attempt));
         let memory = if begun { prepared() } else { PodMemory::default() };
         World { observed, memory, now: 10, serial: 0 }
     }

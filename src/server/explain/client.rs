@@ -50,7 +50,8 @@ pub async fn ask(socket: &Path, pod: &PodName, output: Output) -> Result<String,
     .header("host", "kubelet")
     .body(Empty::new())
     .map_err(|error| ExplainError::Exchange(error.into()))?;
-    let exchange = async {
+    // Owning the sender, the exchange closes the connection when it is done.
+    let exchange = async move {
         let response = sender.send_request(request).await?;
         let status = response.status();
         let body = response.into_body().collect().await?.to_bytes();
