@@ -1,0 +1,167 @@
+//! Clusters for tests: one that is shared, brought up when first needed, and new ones
+//! for tests that break things. Whatever happens, what was brought up is taken down.
+
+use std::panic::AssertUnwindSafe;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use anyhow::{Context, anyhow};
+use futures::FutureExt;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::{OnceCell, Semaphore};
+
+use super::cluster::Cluster;
+use super::scene::Scene;
+use super::settings::Settings;
+use super::{Place, Test, leaks, report};
+
+/// Clusters of their own at once: a control plane costs 700 MiB, and CPU while it starts.
+const OWN_CLUSTERS: usize = 3;
+
+pub struct Stage {
+    pub settings: Arc<Settings>,
+    shared: OnceCell<Result<Arc<Cluster>, String>>,
+    own: Semaphore,
+    names: Mutex<Vec<String>>,
+    scenes: AtomicUsize,
+    failures: AtomicUsize,
+}
+
+impl Stage {
+    pub fn new(settings: Arc<Settings>) -> Arc<Self> {
+        Arc::new(Self {
+            settings,
+            shared: OnceCell::new(),
+            own: Semaphore::new(OWN_CLUSTERS),
+            names: Mutex::default(),
+            scenes: AtomicUsize::new(0),
+            failures: AtomicUsize::new(0),
+        })
+    }
+
+    /// Runs one test where it belongs; a failure comes with a report of its scene.
+    pub async fn perform(&self, test: Test) -> anyhow::Result<()> {
+        match test.place {
+            Place::Shared => {
+                let cluster = self.shared_cluster().await?;
+                let outcome = self.play(test, cluster).await;
+                if outcome.is_err() {
+                    self.failures.fetch_add(1, Ordering::Relaxed);
+                }
+                outcome
+            }
+            Place::Own => {
+                let _permit = self.own.acquire().await?;
+                let cluster = self.bring_up().await?;
+                let mut outcome = self.play(test, cluster.clone()).await;
+                if outcome.is_ok() {
+                    outcome = leaks::check(&cluster).await;
+                }
+                self.take_down(&cluster, outcome).await
+            }
+        }
+    }
+
+    async fn play(&self, test: Test, cluster: Arc<Cluster>) -> anyhow::Result<()> {
+        let number = self.scenes.fetch_add(1, Ordering::Relaxed);
+        let scene = Scene::open(cluster, test.name(), number).await?;
+        let outcome = AssertUnwindSafe((test.run)(scene.clone()))
+            .catch_unwind()
+            .await;
+        let outcome = outcome.unwrap_or_else(|panic| Err(anyhow!("{}", panic_text(&*panic))));
+        let outcome = match outcome {
+            Ok(()) => Ok(()),
+            Err(error) => Err(anyhow!("{error:#}\n{}", report::of(&scene).await)),
+        };
+        outcome.and(scene.close().await)
+    }
+
+    async fn shared_cluster(&self) -> anyhow::Result<Arc<Cluster>> {
+        let bring_up = || async { self.bring_up().await.map_err(|error| format!("{error:#}")) };
+        self.shared
+            .get_or_init(bring_up)
+            .await
+            .clone()
+            .map_err(|error| anyhow!(error))
+    }
+
+    async fn bring_up(&self) -> anyhow::Result<Arc<Cluster>> {
+        let name = {
+            let mut names = self.names.lock().unwrap_or_else(PoisonError::into_inner);
+            let name = format!("t{}-{}", std::process::id(), names.len());
+            names.push(name.clone());
+            name
+        };
+        Ok(Arc::new(Cluster::up(&name, &self.settings).await?))
+    }
+
+    /// Removes a cluster, unless it failed and the settings say to keep such.
+    async fn take_down(
+        &self,
+        cluster: &Cluster,
+        outcome: anyhow::Result<()>,
+    ) -> anyhow::Result<()> {
+        let outcome = match outcome {
+            Ok(()) => Ok(()),
+            Err(error) => {
+                let logs = cluster.save_logs().await?;
+                Err(anyhow!(
+                    "{error:#}\nlogs of cluster {}: {}",
+                    cluster.name(),
+                    logs.display()
+                ))
+            }
+        };
+        if outcome.is_err() && self.settings.keep {
+            return outcome;
+        }
+        outcome.and(Cluster::down(cluster.name()).await)
+    }
+
+    /// The end of the shared cluster: nothing may be left on its node.
+    pub async fn finish(&self) -> anyhow::Result<()> {
+        let Some(Ok(cluster)) = self.shared.get() else {
+            return Ok(());
+        };
+        let mut outcome = leaks::check(cluster).await;
+        let failures = self.failures.load(Ordering::Relaxed);
+        if failures > 0 && outcome.is_ok() {
+            // Only for take_down, which then saves the logs.
+            outcome = Err(anyhow!("{failures} tests failed on it"));
+        }
+        self.take_down(cluster, outcome).await
+    }
+
+    /// On SIGINT or SIGTERM: removes every cluster and ends the process.
+    pub async fn strike_on_signal(self: Arc<Self>) {
+        let (Ok(mut interrupt), Ok(mut terminate)) = (
+            signal(SignalKind::interrupt()),
+            signal(SignalKind::terminate()),
+        ) else {
+            return;
+        };
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+        }
+        let names = self
+            .names
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone();
+        eprintln!("interrupted: removing {} clusters", names.len());
+        for name in names {
+            if let Err(error) = Cluster::down(&name).await.context("interrupted") {
+                eprintln!("error: {error:#}");
+            }
+        }
+        std::process::exit(130);
+    }
+}
+
+fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
+    let text = panic.downcast_ref::<String>().map(String::as_str);
+    text.or_else(|| panic.downcast_ref::<&str>().copied())
+        .unwrap_or("panicked")
+        .to_owned()
+}

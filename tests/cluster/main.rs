@@ -1,0 +1,59 @@
+//! Tests of the whole agent on a real cluster: Kubernetes' own control plane, a real
+//! containerd, and a node that is ours or upstream's (`hack/cluster`).
+//!
+//! ```text
+//! cargo test --features node-tests --test cluster            # all, as root
+//! cargo test --features node-tests --test cluster -- --list
+//! cargo test --features node-tests --test cluster -- images:: deletion::
+//! ```
+//!
+//! | variable | |
+//! |---|---|
+//! | `KUBELET_RS_NODE` | `ours` (default) or `upstream`: whose node agent runs |
+//! | `KUBELET_RS_CONTAINERD` | `1.6` (default) or `2` |
+//! | `KUBELET_RS_KUBELET` | our binary; default: the one Cargo built with these tests |
+//! | `KUBELET_RS_LONG` | `1`: outages last as long as in real life (five minutes) |
+//! | `KUBELET_RS_KEEP` | `1`: leave the clusters of failed tests up until the next `hack/cluster/up` |
+//!
+//! Every test is a sentence. Most share one cluster, in a namespace of their own; those
+//! that break components get a cluster of their own. At the end of a cluster's life
+//! nothing may be left on its node (`harness::leaks`). A test that passes with upstream's
+//! node tells that the test is right; what upstream cannot do is listed in `upstream`.
+
+mod harness;
+mod upstream;
+
+mod deletion;
+mod environment;
+mod events;
+mod faults;
+mod images;
+mod lifecycle;
+mod logs;
+mod network;
+mod node;
+mod resources;
+mod static_pods;
+mod volumes;
+mod workloads;
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let themes = [
+        workloads::TESTS,
+        faults::TESTS,
+        lifecycle::TESTS,
+        environment::TESTS,
+        network::TESTS,
+        resources::TESTS,
+        volumes::TESTS,
+        logs::TESTS,
+        deletion::TESTS,
+        images::TESTS,
+        node::TESTS,
+        static_pods::TESTS,
+        events::TESTS,
+    ];
+    harness::run(themes.concat())
+}
