@@ -60,6 +60,10 @@ where
         .into_iter()
         .map(serde_json::to_value)
         .collect::<Result<_, _>>()?;
+    for object in &mut objects {
+        // The items of a list do not say their kind.
+        object["kind"] = K::kind(&()).into();
+    }
     objects.sort_by_key(|object| text(object, "/metadata/creationTimestamp").to_owned());
     Ok(objects)
 }

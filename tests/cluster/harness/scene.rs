@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 
 use super::cluster::Cluster;
 use super::host::poll_until;
-use super::json::text;
+use super::json::{container, number, text};
 use super::{PATIENCE, wait};
 
 /// The label that the namespaces of tests carry.
@@ -97,7 +97,7 @@ impl Scene {
         self.pod_until(name, "is ready", is_ready).await
     }
 
-    /// Makes a pod, waits until it has ended, and gives it with the log of its first
+    /// Makes a pod, waits until it has ended, and gives it with the last log of its first
     /// container.
     pub async fn run_to_end(&self, name: &str, mut spec: Value) -> anyhow::Result<(Value, String)> {
         if spec.get("restartPolicy").is_none() {
@@ -106,7 +106,8 @@ impl Scene {
         self.pod(name, spec).await?;
         let pod = self.pod_until(name, "has ended", has_ended).await?;
         let first = text(&pod, "/spec/containers/0/name").to_owned();
-        let log = self.log(&pod, &first, 0).await?;
+        let lives = number(container(&pod, &first), "/restartCount");
+        let log = self.log(&pod, &first, u32::try_from(lives)?).await?;
         Ok((pod, log))
     }
 

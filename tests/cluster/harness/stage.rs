@@ -57,7 +57,7 @@ impl Stage {
                 if outcome.is_ok() {
                     outcome = leaks::check(&cluster).await;
                 }
-                self.take_down(&cluster, outcome).await
+                self.take_down(&cluster, outcome, 0).await
             }
         }
     }
@@ -95,41 +95,34 @@ impl Stage {
         Ok(Arc::new(Cluster::up(&name, &self.settings).await?))
     }
 
-    /// Removes a cluster, unless it failed and the settings say to keep such.
-    async fn take_down(
-        &self,
-        cluster: &Cluster,
-        outcome: anyhow::Result<()>,
-    ) -> anyhow::Result<()> {
-        let outcome = match outcome {
-            Ok(()) => Ok(()),
-            Err(error) => {
-                let logs = cluster.save_logs().await?;
-                Err(anyhow!(
-                    "{error:#}\nlogs of cluster {}: {}",
-                    cluster.name(),
-                    logs.display()
-                ))
-            }
-        };
-        if outcome.is_err() && self.settings.keep {
-            return outcome;
-        }
-        outcome.and(Cluster::down(cluster.name()).await)
-    }
-
     /// The end of the shared cluster: nothing may be left on its node.
     pub async fn finish(&self) -> anyhow::Result<()> {
         let Some(Ok(cluster)) = self.shared.get() else {
             return Ok(());
         };
-        let mut outcome = leaks::check(cluster).await;
+        let outcome = leaks::check(cluster).await;
         let failures = self.failures.load(Ordering::Relaxed);
-        if failures > 0 && outcome.is_ok() {
-            // Only for take_down, which then saves the logs.
-            outcome = Err(anyhow!("{failures} tests failed on it"));
+        self.take_down(cluster, outcome, failures).await
+    }
+
+    /// Removes a cluster. If tests failed on it, or its end did, its logs are kept, and it
+    /// stays up if the settings say so.
+    async fn take_down(
+        &self,
+        cluster: &Cluster,
+        outcome: anyhow::Result<()>,
+        failures: usize,
+    ) -> anyhow::Result<()> {
+        if outcome.is_ok() && failures == 0 {
+            return Cluster::down(cluster.name()).await;
         }
-        self.take_down(cluster, outcome).await
+        let logs = cluster.save_logs().await?;
+        println!("logs of cluster {}: {}", cluster.name(), logs.display());
+        if self.settings.keep {
+            println!("cluster {} stays up", cluster.name());
+            return outcome;
+        }
+        outcome.and(Cluster::down(cluster.name()).await)
     }
 
     /// On SIGINT or SIGTERM: removes every cluster and ends the process.
