@@ -97,9 +97,8 @@ async fn kubectl_describe_shows_a_pods_life(t: Scene) -> anyhow::Result<()> {
         "Ready: True",
         "Restart Count: 0",
         "QoS Class: BestEffort",
-        "Normal Created",
-        "kubelet Container created",
-        "kubelet Container started",
+        "kubelet spec.containers{main}: Container created",
+        "kubelet spec.containers{main}: Container started",
     ] {
         ensure!(spaced.contains(wanted), "no '{wanted}' in\n{described}");
     }

@@ -40,9 +40,13 @@ mod workloads;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
+    // The longest first.
     let themes = [
+        faults::containerd::TESTS,
+        faults::agent::TESTS,
+        faults::apiserver::TESTS,
+        faults::disk::TESTS,
         workloads::TESTS,
-        faults::TESTS,
         lifecycle::TESTS,
         environment::TESTS,
         network::TESTS,

@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use anyhow::{Context, ensure};
 use kube::api::{Api, ApiResource, DynamicObject};
@@ -26,9 +28,9 @@ systemReserved: { cpu: 30m, memory: 32Mi }
 pub struct Cluster {
     facts: BTreeMap<String, String>,
     pub client: Client,
-    pub node_kind: NodeKind,
     /// How long the API server is away in tests of that.
-    pub outage: std::time::Duration,
+    pub outage: Duration,
+    containerd_was_ended: AtomicBool,
     _config_dir: tempfile::TempDir,
 }
 
@@ -54,8 +56,8 @@ impl Cluster {
         Ok(Self {
             facts,
             client: Client::try_from(config)?,
-            node_kind: settings.node,
             outage: settings.outage,
+            containerd_was_ended: AtomicBool::new(false),
             _config_dir: config_dir,
         })
     }
@@ -85,7 +87,16 @@ impl Cluster {
 
     /// Stops, starts, kills, pauses or resumes a component.
     pub async fn ctl(&self, action: &str, component: &str) -> anyhow::Result<String> {
+        if component == "containerd" && ["stop", "kill"].contains(&action) {
+            self.containerd_was_ended.store(true, Ordering::Relaxed);
+        }
         output(script("ctl").args([self.name(), action, component])).await
+    }
+
+    /// Whether containerd ended before the cluster did. In the middle of making a sandbox
+    /// it then leaves a network namespace that nobody knows of.
+    pub fn containerd_was_ended(&self) -> bool {
+        self.containerd_was_ended.load(Ordering::Relaxed)
     }
 
     /// Runs a command as on the node, and gives what it printed.

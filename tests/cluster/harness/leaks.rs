@@ -52,42 +52,47 @@ async fn traces(cluster: &Cluster) -> anyhow::Result<Vec<String>> {
         )
     });
     let mut traces: Vec<String> = try_join_all(asked).await?.concat();
+    traces.extend(mounts(&cluster.path("KUBELET_ROOT").join("pods"))?);
+    traces.extend(files(cluster)?);
+    if !cluster.containerd_was_ended() {
+        traces.extend(networks(cluster).await?);
+    }
+    Ok(traces)
+}
+
+/// What containerd makes for a sandbox's network: links, namespaces, addresses.
+async fn networks(cluster: &Cluster) -> anyhow::Result<Vec<String>> {
     let links = cluster.exec(["ip", "-oneline", "link"]).await?;
     let veths = links
         .lines()
         .filter(|link| !link.contains(": lo:") && !link.contains(": eth0@"));
-    traces.extend(veths.map(|link| format!("link: {link}")));
-    traces.extend(
-        mounts(cluster)?
-            .into_iter()
-            .map(|path| format!("mount: {path}")),
-    );
-    traces.extend(
-        files(cluster)?
-            .iter()
-            .map(|path| format!("file: {}", path.display())),
-    );
+    let mut traces: Vec<String> = veths.map(|link| format!("link: {link}")).collect();
+    traces.extend(mounts(&cluster.path("DIR").join("run/containerd"))?);
+    for network in entries(&cluster.path("DIR").join("run/ipam"))? {
+        let addresses = entries(&network)?.into_iter().filter(|file| {
+            let name = file.file_name().unwrap_or_default().to_string_lossy();
+            name.parse::<std::net::IpAddr>().is_ok()
+        });
+        traces.extend(addresses.map(|file| format!("address: {}", file.display())));
+    }
     Ok(traces)
 }
 
-/// Mounts of pods' volumes, and those that containerd makes for sandboxes.
-fn mounts(cluster: &Cluster) -> anyhow::Result<Vec<String>> {
-    let below = [
-        cluster.path("KUBELET_ROOT").join("pods"),
-        cluster.path("DIR").join("run/containerd"),
-    ];
+/// Mounts below a directory.
+fn mounts(directory: &Path) -> anyhow::Result<Vec<String>> {
     let table = std::fs::read_to_string("/proc/self/mountinfo")?;
-    let points = table.lines().filter_map(|line| line.split(' ').nth(4));
-    let of_pods = points.filter(|point| {
-        below
-            .iter()
-            .any(|dir| Path::new(point).starts_with(dir) && Path::new(point) != dir)
-    });
-    Ok(of_pods.map(str::to_owned).collect())
+    let points = table
+        .lines()
+        .filter_map(|line| line.split(' ').nth(4))
+        .map(Path::new);
+    let below = points.filter(|point| point.starts_with(directory) && *point != directory);
+    Ok(below
+        .map(|point| format!("mount: {}", point.display()))
+        .collect())
 }
 
-/// Directories of pods, of their logs, cgroups and addresses.
-fn files(cluster: &Cluster) -> anyhow::Result<Vec<PathBuf>> {
+/// Directories of pods, of their logs, and cgroups.
+fn files(cluster: &Cluster) -> anyhow::Result<Vec<String>> {
     let mut found = entries(&cluster.path("KUBELET_ROOT").join("pods"))?;
     found.extend(entries(cluster.path("POD_LOGS_DIR"))?);
     let of_this_cluster = |link: &PathBuf| {
@@ -98,14 +103,6 @@ fn files(cluster: &Cluster) -> anyhow::Result<Vec<PathBuf>> {
             .into_iter()
             .filter(of_this_cluster),
     );
-    let ipam = cluster.path("DIR").join("run/ipam");
-    for network in entries(&ipam)? {
-        let addresses = entries(&network)?.into_iter().filter(|file| {
-            let name = file.file_name().unwrap_or_default().to_string_lossy();
-            name.parse::<std::net::IpAddr>().is_ok()
-        });
-        found.extend(addresses);
-    }
     let root = cluster.fact("CGROUP_ROOT").trim_start_matches('/');
     let mut hierarchies = entries(Path::new("/sys/fs/cgroup"))?;
     hierarchies.push("/sys/fs/cgroup".into());
@@ -118,7 +115,10 @@ fn files(cluster: &Cluster) -> anyhow::Result<Vec<PathBuf>> {
             }));
         }
     }
-    Ok(found)
+    Ok(found
+        .iter()
+        .map(|path| format!("file: {}", path.display()))
+        .collect())
 }
 
 /// What a directory holds; nothing, if there is no such directory.

@@ -16,12 +16,10 @@ mod stage;
 mod wait;
 
 pub use cgroups::Cgroup;
-pub use cluster::Cluster;
 pub use host::poll_until;
 pub use json::{condition, container, number, text, truth};
 pub use manifest::{AGNHOST, BUSYBOX, FOREVER, shell};
-pub use scene::Scene;
-pub use settings::NodeKind;
+pub use scene::{Scene, has_ended, is_ready};
 
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -39,9 +37,6 @@ pub const PATIENCE: Duration = Duration::from_secs(120);
 
 /// Beyond this a test is hung, whatever its own deadlines say.
 const TEST_LIMIT: Duration = Duration::from_secs(15 * 60);
-
-/// How many tests run at once unless `--test-threads` says otherwise. They mostly wait.
-const TEST_THREADS: usize = 8;
 
 /// Where a test runs.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -84,7 +79,8 @@ pub(crate) use tests;
 /// Runs the tests that the command line selects, and prints the closing counts.
 pub fn run(tests: Vec<Test>) -> ExitCode {
     let mut arguments = Arguments::from_args();
-    arguments.test_threads.get_or_insert(TEST_THREADS);
+    // A thread for each: the stage says how many may run.
+    arguments.test_threads.get_or_insert(tests.len());
     let settings = match Settings::from_environment() {
         Ok(settings) => Arc::new(settings),
         Err(error) => {

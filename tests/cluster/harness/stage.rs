@@ -16,12 +16,16 @@ use super::settings::Settings;
 use super::{Place, Test, leaks, report};
 
 /// Clusters of their own at once: a control plane costs 700 MiB, and CPU while it starts.
-const OWN_CLUSTERS: usize = 3;
+const OWN_AT_ONCE: usize = 3;
+
+/// Tests at once on the shared cluster; they mostly wait.
+const SHARED_AT_ONCE: usize = 6;
 
 pub struct Stage {
     pub settings: Arc<Settings>,
     shared: OnceCell<Result<Arc<Cluster>, String>>,
-    own: Semaphore,
+    own_slots: Semaphore,
+    shared_slots: Semaphore,
     names: Mutex<Vec<String>>,
     scenes: AtomicUsize,
     failures: AtomicUsize,
@@ -32,7 +36,8 @@ impl Stage {
         Arc::new(Self {
             settings,
             shared: OnceCell::new(),
-            own: Semaphore::new(OWN_CLUSTERS),
+            own_slots: Semaphore::new(OWN_AT_ONCE),
+            shared_slots: Semaphore::new(SHARED_AT_ONCE),
             names: Mutex::default(),
             scenes: AtomicUsize::new(0),
             failures: AtomicUsize::new(0),
@@ -43,6 +48,7 @@ impl Stage {
     pub async fn perform(&self, test: Test) -> anyhow::Result<()> {
         match test.place {
             Place::Shared => {
+                let _permit = self.shared_slots.acquire().await?;
                 let cluster = self.shared_cluster().await?;
                 let outcome = self.play(test, cluster).await;
                 if outcome.is_err() {
@@ -51,7 +57,7 @@ impl Stage {
                 outcome
             }
             Place::Own => {
-                let _permit = self.own.acquire().await?;
+                let _permit = self.own_slots.acquire().await?;
                 let cluster = self.bring_up().await?;
                 let mut outcome = self.play(test, cluster.clone()).await;
                 if outcome.is_ok() {

@@ -1,2 +1,0 @@
-use crate::harness::Test;
-pub const TESTS: &[Test] = &[];
