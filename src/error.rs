@@ -18,12 +18,43 @@ pub struct Chain<'a>(&'a (dyn Error + 'a));
 
 impl fmt::Display for Chain<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", self.0)?;
+        let mut shown = self.0.to_string();
+        f.write_str(&shown)?;
         let mut next = self.0.source();
         while let Some(error) = next {
-            write!(f, ": {error}")?;
+            // Many libraries do repeat their source; once is enough.
+            let text = error.to_string();
+            if !shown.ends_with(&text) {
+                write!(f, ": {text}")?;
+            }
+            shown = text;
             next = error.source();
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug, thiserror::Error)]
+    #[error("{text}")]
+    struct Told {
+        text: &'static str,
+        source: Option<Box<Told>>,
+    }
+
+    #[test]
+    fn sources_follow_unless_they_were_told_already() {
+        let told = |text, source| Some(Box::new(Told { text, source }));
+        for (error, shown) in [
+            (told("a", None), "a"),
+            (told("a", told("b", told("c", None))), "a: b: c"),
+            (told("a: b: c", told("b: c", told("c", None))), "a: b: c"),
+        ] {
+            let error = error.expect("an error");
+            assert_eq!(chain(&*error).to_string(), shown);
+        }
     }
 }

@@ -64,7 +64,7 @@ pub async fn build(config: Config) -> Result<Agent, StartError> {
     let shutdown = Shutdown::default();
     let mut tasks = Tasks::default();
 
-    let metrics = runtime::Metrics::new(registry.sub_registry_with_prefix("kubelet"));
+    let metrics = runtime::Metrics::new(&mut registry);
     let (runtime, runtime_tasks) = runtime::connect(&settings::runtime(&config), &metrics);
     tasks.add("runtime", runtime_tasks.run(shutdown.outlets.clone()));
 
@@ -381,7 +381,7 @@ fn with_api_server(
             root_dir: config.paths.root_dir.clone(),
         }),
         health: runtime.observer.health(),
-        images: watch::channel(Arc::default()).1,
+        images: runtime.inventory.clone(),
         node: node.clone(),
         events: Arc::new(move |event| recorder.record_node(event)),
     });

@@ -31,7 +31,8 @@ pub enum Hierarchy {
 /// One hierarchy of cgroup v1.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct V1Mount {
-    /// E.g. `cpu` and `cpuacct`; or `name=systemd`, which controls nothing.
+    /// E.g. `cpu` and `cpuacct`; or `name=systemd` or `unified`, which control
+    /// nothing.
     pub controllers: BTreeSet<String>,
     pub path: PathBuf,
 }
@@ -119,8 +120,16 @@ fn unified_mount(mounts: &[MountInfo]) -> Option<PathBuf> {
 
 fn v1_mounts(mounts: &[MountInfo]) -> Vec<V1Mount> {
     let mut found: Vec<V1Mount> = Vec::new();
-    for mount in mounts.iter().filter(|mount| mount.fs_type == "cgroup") {
-        let controllers = v1_controllers(mount);
+    for mount in mounts {
+        let controllers = match mount.fs_type.as_str() {
+            "cgroup" => v1_controllers(mount),
+            // Hybrid mode: it controls nothing, but the runtime puts its
+            // containers there as well, below the pod's path.
+            "cgroup2" if mount.mount_point.starts_with(CGROUP_ROOT) => {
+                BTreeSet::from(["unified".to_owned()])
+            }
+            _ => continue,
+        };
         // The same hierarchy may be mounted again elsewhere.
         if !controllers.is_empty() && found.iter().all(|known| known.controllers != controllers) {
             found.push(V1Mount {
@@ -193,7 +202,7 @@ mod tests {
         let hierarchy = Hierarchy::V1(v1_mounts(&mounts));
         hierarchy.check().unwrap();
         assert_eq!(hierarchy.version(), CgroupVersion::V1);
-        assert_eq!(hierarchy.mounts().count(), 5);
+        assert_eq!(hierarchy.mounts().count(), 6);
         for controller in ["cpu", "cpuacct"] {
             let found = hierarchy.mount_of(controller);
             assert_eq!(found, Some(Path::new("/sys/fs/cgroup/cpu,cpuacct")));

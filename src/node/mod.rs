@@ -39,5 +39,4 @@ pub mod tunables;
 pub use facts::{MachineFacts, Readings};
 pub use lease::LeaseTask;
 pub use settings::{HardEviction, NodeIps, NodeSettings, Reserved, Threshold};
-pub use status::NodeImage;
 pub use task::{EventSender, HostProbe, NodeDeps, NodeTask, NodeUid, Probe};

@@ -16,20 +16,11 @@ use serde_json::{Value, json};
 use super::pressure::Pressure;
 use super::resources::{self, ResourceList};
 use super::{MachineFacts, NodeSettings, address, conditions, registration};
+use crate::runtime::LocalImage;
 use crate::runtime::{RuntimeHandler, RuntimeHealth};
 
 /// Images are known by at most this many names each.
 const MAX_IMAGE_NAMES: usize = 5;
-
-/// An image that the runtime has.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct NodeImage {
-    /// `name@sha256:…`.
-    pub repo_digests: Vec<String>,
-    /// `name:tag`.
-    pub repo_tags: Vec<String>,
-    pub size_bytes: i64,
-}
 
 /// What is known of the machine at one moment.
 #[derive(Debug, Clone, Copy)]
@@ -39,7 +30,7 @@ pub struct Observed<'a> {
     pub internal_ips: Option<&'a [IpAddr]>,
     pub pressure: Pressure,
     pub runtime: &'a RuntimeHealth,
-    pub images: &'a [NodeImage],
+    pub images: &'a [LocalImage],
     pub now: Timestamp,
 }
 
@@ -191,10 +182,10 @@ fn node_info(
 }
 
 /// Biggest first; a repeatable order, so that equal lists compare equal.
-fn images(images: &[NodeImage], limit: Option<usize>) -> Vec<ContainerImage> {
-    let mut sorted: Vec<&NodeImage> = images.iter().collect();
+fn images(images: &[LocalImage], limit: Option<usize>) -> Vec<ContainerImage> {
+    let mut sorted: Vec<&LocalImage> = images.iter().collect();
     sorted.sort_by(|a, b| {
-        let names = |image: &NodeImage| (image.repo_digests.clone(), image.repo_tags.clone());
+        let names = |image: &LocalImage| (image.repo_digests.clone(), image.repo_tags.clone());
         b.size_bytes
             .cmp(&a.size_bytes)
             .then_with(|| names(a).cmp(&names(b)))

@@ -25,11 +25,11 @@ use super::address::{self, AddressError};
 use super::facts::{self, FactsError, MachineFacts, Readings};
 use super::pressure::{self, Hysteresis, Pressure};
 use super::registration::{self, ExtendedResources};
-use super::status::{self, NodeImage, Observed, ReportCause};
+use super::status::{self, Observed, ReportCause};
 use super::{NodeSettings, events, patch};
 use crate::apiserver::{ApiError, Disposition, NodeEvent, NodePort};
 use crate::error::chain;
-use crate::runtime::RuntimeHealth;
+use crate::runtime::{LocalImage, RuntimeHealth};
 
 /// Calls that are tried in one round.
 const TRIES: u32 = 5;
@@ -88,7 +88,7 @@ pub struct NodeDeps {
     pub port: Arc<dyn NodePort>,
     pub probe: Arc<dyn Probe>,
     pub health: watch::Receiver<RuntimeHealth>,
-    pub images: watch::Receiver<Arc<Vec<NodeImage>>>,
+    pub images: watch::Receiver<Arc<Vec<LocalImage>>>,
     /// The Node as the reflector has it; `None` until it does. Senders may
     /// hang up: then what this loop wrote itself has to do.
     pub node: watch::Receiver<Option<Arc<Node>>>,

@@ -8,6 +8,7 @@
 pub mod cgroup;
 pub mod containers;
 pub mod credentials;
+pub mod deadline;
 pub mod defaults;
 pub mod dns;
 pub mod downward;

@@ -233,4 +233,6 @@ pub enum WaitOn {
     Network,
     /// Contents of a volume that grow old.
     VolumeRefresh,
+    /// The end of `activeDeadlineSeconds`.
+    Deadline,
 }

@@ -123,12 +123,6 @@ fn pod_level(spec: &PodSpec, found: &mut Findings) {
             "the policy Strict is not supported yet",
         );
     }
-    if spec.active_deadline_seconds.is_some() {
-        found.warn(
-            "spec.activeDeadlineSeconds".into(),
-            "the deadline is not enforced yet",
-        );
-    }
     if has_items(spec.ephemeral_containers.as_ref()) {
         found.warn(
             "spec.ephemeralContainers".into(),

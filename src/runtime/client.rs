@@ -298,6 +298,14 @@ impl CriClient {
             .map(|answer| answer.image)
     }
 
+    pub(super) async fn list_images(&self) -> Result<Vec<cri::Image>, RuntimeError> {
+        let mut images = self.images.clone();
+        let answer = images.list_images(cri::ListImagesRequest {});
+        self.request(operation("ListImages", "list_images"), answer)
+            .await
+            .map(|answer| answer.images)
+    }
+
     /// Has no deadline: a large image on a slow line takes as long as it takes.
     pub(super) async fn pull_image(
         &self,

@@ -68,7 +68,7 @@ pub(super) fn sandbox(
         id: SandboxId(status.id.clone()),
         attempt: metadata.attempt,
         state,
-        created_at: demand(call, "created_at", time(status.created_at))?,
+        created_at: creation(status.created_at),
         ips,
         host_network: options.is_some_and(|o| o.network() == cri::NamespaceMode::Node),
     })
@@ -99,7 +99,7 @@ pub(super) fn container(
     ] {
         demand(call, field, Some(value).filter(|value| !value.is_empty()))?;
     }
-    let created_at = demand(call, "created_at", time(status.created_at))?;
+    let created_at = creation(status.created_at);
     let restart_count = status
         .annotations
         .get(ANNOTATION_RESTART_COUNT)
@@ -224,6 +224,13 @@ fn addresses(network: Option<&cri::PodSandboxNetworkStatus>) -> Vec<IpAddr> {
 }
 
 /// A CRI time: nanoseconds since the epoch, zero (or less) for "not yet".
+/// containerd gives no time for what it could neither finish making nor clean
+/// up. Such a thing must be seen to be removed, so it counts as older than
+/// everything.
+fn creation(nanoseconds: i64) -> Timestamp {
+    time(nanoseconds).unwrap_or(Timestamp::UNIX_EPOCH)
+}
+
 fn time(nanoseconds: i64) -> Option<Timestamp> {
     if nanoseconds <= 0 {
         return None;

@@ -11,6 +11,7 @@
 //! | `encode`, `decode` | our types as CRI's and back; pure |
 //! | `sandboxes`, `logs` | [`Sandboxes`]: what changes what runs, and log files |
 //! | `image` | [`Images`]: presence and pulls |
+//! | `inventory` | which images there are |
 //! | `observe`, `termination` | [`Observer`]: what runs and how it ended |
 //! | `health` | the runtime's own word on itself |
 //! | `fake` | all three ports in memory, for tests |
@@ -27,6 +28,7 @@ mod error;
 pub mod fake;
 mod health;
 mod image;
+mod inventory;
 mod logs;
 mod metrics;
 mod observe;
@@ -39,13 +41,13 @@ mod termination;
 
 use std::sync::Arc;
 
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
 pub use error::{ImageError, RuntimeError};
 pub use metrics::Metrics;
 pub use port::{
-    ConditionFailure, ImageProgressEvent, Images, KnownPods, Observer, RUNTIME_DOWN,
+    ConditionFailure, ImageProgressEvent, Images, KnownPods, LocalImage, Observer, RUNTIME_DOWN,
     RuntimeHandler, RuntimeHealth, Sandboxes,
 };
 pub use settings::{Endpoint, EndpointError, PullRate, RuntimeSettings};
@@ -55,6 +57,7 @@ use crate::pod::ObservedPod;
 use client::CriClient;
 use health::HealthTask;
 use image::CriImages;
+use inventory::InventoryTask;
 use logs::Logs;
 use observe::{Observations, ObserveTask};
 use sandboxes::CriSandboxes;
@@ -65,6 +68,8 @@ pub struct Handles {
     pub sandboxes: Arc<dyn Sandboxes>,
     pub images: Arc<dyn Images>,
     pub observer: Arc<dyn Observer>,
+    /// The images on this node.
+    pub inventory: watch::Receiver<Arc<Vec<LocalImage>>>,
     client: CriClient,
 }
 
@@ -91,6 +96,7 @@ impl Handles {
 pub struct Tasks {
     observe: ObserveTask,
     health: HealthTask,
+    inventory: InventoryTask,
 }
 
 impl Tasks {
@@ -98,7 +104,8 @@ impl Tasks {
     pub async fn run(self, shutdown: CancellationToken) {
         tokio::join!(
             self.observe.run(shutdown.clone()),
-            self.health.run(shutdown)
+            self.health.run(shutdown.clone()),
+            self.inventory.run(shutdown)
         );
     }
 }
@@ -122,10 +129,13 @@ pub fn connect(settings: &RuntimeSettings, metrics: &Metrics) -> (Handles, Tasks
     );
     let health = Arc::new(watch::Sender::new(RuntimeHealth::default()));
     let observations = Arc::new(Observations::new(client.clone(), Arc::clone(&health)));
+    let pulled = Arc::new(Notify::new());
+    let (images_out, inventory) = watch::channel(Arc::default());
     let handles = Handles {
         sandboxes: Arc::new(CriSandboxes::new(client.clone(), logs)),
-        images: Arc::new(CriImages::new(client.clone(), settings)),
+        images: Arc::new(CriImages::new(client.clone(), settings, pulled.clone())),
         observer: Arc::clone(&observations) as Arc<dyn Observer>,
+        inventory,
         client: client.clone(),
     };
     let tasks = Tasks {
@@ -135,7 +145,15 @@ pub fn connect(settings: &RuntimeSettings, metrics: &Metrics) -> (Handles, Tasks
             relist_period: settings.relist_period,
             metrics: metrics.clone(),
         },
-        health: HealthTask { client, health },
+        health: HealthTask {
+            client: client.clone(),
+            health,
+        },
+        inventory: InventoryTask {
+            client,
+            pulled,
+            out: images_out,
+        },
     };
     (handles, tasks)
 }

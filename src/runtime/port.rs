@@ -74,6 +74,16 @@ pub enum ImageProgressEvent {
     },
 }
 
+/// An image that the runtime has.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LocalImage {
+    /// `name@sha256:…`.
+    pub repo_digests: Vec<String>,
+    /// `name:tag`.
+    pub repo_tags: Vec<String>,
+    pub size_bytes: i64,
+}
+
 /// The pods of which the runtime has anything, in no particular order; `None`
 /// until the first full observation is in.
 pub type KnownPods = Option<Arc<Vec<(PodUid, PodName)>>>;

@@ -93,11 +93,17 @@ impl Target {
     }
 
     async fn mount_volumes(&self) -> Result<MountedVolumes, String> {
-        let result = told(self.deps.volumes.ensure(&self.desired).await);
-        if let Err(message) = &result {
-            self.warn("FailedMount", message.clone());
-        }
-        result
+        let error = match self.deps.volumes.ensure(&self.desired).await {
+            Ok(mounted) => return Ok(mounted),
+            Err(error) => error,
+        };
+        // Tools look for upstream's blank before the colon.
+        let message = match std::error::Error::source(&error) {
+            Some(cause) => format!("{error} : {}", chain(cause)),
+            None => error.to_string(),
+        };
+        self.warn("FailedMount", message.clone());
+        Err(message)
     }
 
     async fn create_sandbox(&self, attempt: u32, replaces: bool) -> Result<(), String> {
@@ -127,12 +133,19 @@ impl Target {
     // === images ===
 
     async fn pull(&self, container: String) -> Outcome {
+        let image = find(&self.desired.pod, &container)
+            .and_then(|container| container.image.clone())
+            .unwrap_or_default();
         let result = self.ensure_image(&container).await;
         if let Err(failure) = &result {
-            let warning = format!("Error: {}", failure.reason.as_str());
-            self.container_event(&container, Severity::Warning, "Failed", warning);
+            self.image_failed(&container, &image, failure);
+            self.start_failed(&container, failure.reason.as_str());
         }
-        Outcome::Image { container, result }
+        Outcome::Image {
+            container,
+            image,
+            result,
+        }
     }
 
     async fn ensure_image(&self, name: &str) -> Result<PresentImage, StartFailure> {
@@ -145,12 +158,9 @@ impl Target {
             .images
             .ensure_image(&request, &progress)
             .await
-            .map_err(|error| {
-                self.image_failed(name, &request.image, &error.message, error.reason);
-                StartFailure {
-                    reason: error.reason,
-                    message: error.message,
-                }
+            .map_err(|error| StartFailure {
+                reason: error.reason,
+                message: error.message,
             })
     }
 
@@ -181,11 +191,12 @@ impl Target {
         self.container_event(container, Severity::Normal, reason, message);
     }
 
-    fn image_failed(&self, container: &str, image: &str, message: &str, reason: WaitingReason) {
-        let (event, text) = match reason {
-            WaitingReason::ErrImageNeverPull => ("ErrImageNeverPull", message.to_owned()),
+    fn image_failed(&self, container: &str, image: &str, failure: &StartFailure) {
+        let message = &failure.message;
+        let (event, text) = match failure.reason {
+            WaitingReason::ErrImageNeverPull => ("ErrImageNeverPull", message.clone()),
             WaitingReason::InvalidImageName | WaitingReason::ImageInspectError => {
-                ("InspectFailed", message.to_owned())
+                ("InspectFailed", message.clone())
             }
             _ => (
                 "Failed",
@@ -193,6 +204,12 @@ impl Target {
             ),
         };
         self.container_event(container, Severity::Warning, event, text);
+    }
+
+    /// The last of the events about a start that failed.
+    pub(super) fn start_failed(&self, container: &str, error: &str) {
+        let text = format!("Error: {error}");
+        self.container_event(container, Severity::Warning, "Failed", text);
     }
 
     /// Pull secrets that exist and can be read; the others are told of.
@@ -314,12 +331,7 @@ impl Target {
 
     fn report_start(&self, container: String, result: Result<(), StartFailure>) -> Outcome {
         if let Err(failure) = &result {
-            self.container_event(
-                &container,
-                Severity::Warning,
-                "Failed",
-                format!("Error: {}", failure.message),
-            );
+            self.start_failed(&container, &failure.message);
         }
         Outcome::Start { container, result }
     }
@@ -434,7 +446,7 @@ impl Target {
         self.event(Severity::Warning, reason, message);
     }
 
-    fn event(&self, severity: Severity, reason: &'static str, message: String) {
+    pub(super) fn event(&self, severity: Severity, reason: &'static str, message: String) {
         self.deps.events.record_pod(PodEvent {
             pod: self.desired.pod.clone(),
             container: None,

@@ -16,7 +16,11 @@ pub(super) fn remember(memory: &mut PodMemory, outcome: Outcome, now: Timestamp)
         Outcome::Sandbox(Err(message)) => {
             memory.sandbox = progressed(&memory.sandbox, Err(message), now);
         }
-        Outcome::Image { container, result } => image(memory, container, result, now),
+        Outcome::Image {
+            container,
+            image,
+            result,
+        } => pulled(memory, container, &image, result, now),
         Outcome::Start { container, result } => {
             let entry = memory.containers.entry(container).or_default();
             // The next start asks for the image again: policy Always means so.
@@ -71,9 +75,10 @@ pub(super) fn remember(memory: &mut PodMemory, outcome: Outcome, now: Timestamp)
 
 /// The first failure is told as what it is; from the second on the pod is in
 /// back-off.
-fn image(
+fn pulled(
     memory: &mut PodMemory,
     container: String,
+    image: &str,
     result: Result<PresentImage, StartFailure>,
     now: Timestamp,
 ) {
@@ -90,7 +95,11 @@ fn image(
     let again = previous.is_some() && error.reason == WaitingReason::ErrImagePull;
     let mut failed = failed(previous, error, Pauses::IMAGE, now);
     if again {
-        failed.failure.message = format!("Back-off pulling image: {}", failed.failure.message);
+        failed.failure.message = format!(
+            "Back-off pulling image \"{image}\": {}: {}",
+            failed.reason.as_str(),
+            failed.failure.message
+        );
         failed.reason = WaitingReason::ImagePullBackOff;
     }
     entry.pull_failure = Some(failed.clone());

@@ -30,6 +30,7 @@ use crate::pod::status::{self, StatusInput};
 use crate::pod::support::{self, Effect};
 use crate::pod::{
     DesiredPod, Intent, ObservedPod, PodMemory, Severity, TerminationReason, WaitOn, WaitingReason,
+    deadline,
 };
 use crate::runtime::{RuntimeError, RuntimeHealth};
 use crate::status::{Ending, StatusUpdate};
@@ -146,7 +147,7 @@ impl PodWorker {
                         self.admit();
                     }
                     let plan = self.plan();
-                    self.memory.over |= plan.stage > Stage::Running;
+                    self.note_end(&plan);
                     self.announce(&plan);
                     self.publish_status(&plan);
                     if plan.stage == Stage::Gone {
@@ -207,6 +208,30 @@ impl PodWorker {
         }
     }
 
+    /// `status.startTime`, or the best there is before one was told.
+    fn started(&self) -> Timestamp {
+        self.told
+            .as_deref()
+            .or(self.desired.pod.status.as_ref())
+            .and_then(|status| status.start_time.as_ref())
+            .map(|time| time.0)
+            .or(self.memory.first_seen)
+            .unwrap_or_else(|| (self.deps.clock)())
+    }
+
+    /// Once over, over for good.
+    fn note_end(&mut self, plan: &PodPlan) {
+        if self.memory.over || plan.stage == Stage::Running {
+            return;
+        }
+        self.memory.over = true;
+        if deadline::passed(&self.desired, self.started(), (self.deps.clock)()) {
+            let message = deadline::MESSAGE.to_owned();
+            self.target()
+                .event(Severity::Normal, deadline::REASON, message);
+        }
+    }
+
     fn plan(&self) -> PodPlan {
         if self.refusal.is_some() && self.desired.intent == Intent::Run {
             return PodPlan {
@@ -221,6 +246,7 @@ impl PodWorker {
             observed: &self.seen,
             memory: &self.memory,
             node: &self.deps.node,
+            started: self.started(),
             network_down: health.network.as_ref().map(|f| f.message.as_str()),
             now: (self.deps.clock)(),
         })
@@ -524,6 +550,8 @@ impl PodWorker {
                 "BackOff",
                 failed.failure.message.clone(),
             );
+            self.target()
+                .start_failed(container, failed.reason.as_str());
         }
     }
 

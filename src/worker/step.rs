@@ -12,6 +12,8 @@ pub(super) enum Outcome {
     Sandbox(Result<(), String>),
     Image {
         container: String,
+        /// As the pod names it.
+        image: String,
         result: Result<PresentImage, StartFailure>,
     },
     Start {

@@ -25,8 +25,8 @@ fn health() -> RuntimeHealth {
     }
 }
 
-fn image(name: &str, tags: usize, size_bytes: i64) -> NodeImage {
-    NodeImage {
+fn image(name: &str, tags: usize, size_bytes: i64) -> LocalImage {
+    LocalImage {
         repo_digests: vec![format!("{name}@sha256:1")],
         repo_tags: (0..tags).map(|tag| format!("{name}:{tag}")).collect(),
         size_bytes,
@@ -38,7 +38,7 @@ struct Scene {
     settings: NodeSettings,
     facts: MachineFacts,
     health: RuntimeHealth,
-    images: Vec<NodeImage>,
+    images: Vec<LocalImage>,
     ips: Vec<IpAddr>,
 }
 

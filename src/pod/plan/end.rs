@@ -7,6 +7,7 @@ use jiff::Timestamp;
 
 use super::{PlanInput, PodPlan, Stage, Step, StopContainer, StopReason};
 use crate::pod::containers::kind_of;
+use crate::pod::deadline;
 use crate::pod::memory::{Failure, Progress};
 use crate::pod::model::{DesiredPod, Intent, TerminationReason, WaitOn, Wakeup};
 use crate::pod::observed::{ContainerState, SandboxState};
@@ -50,8 +51,10 @@ pub(super) fn requested(input: &PlanInput<'_>) -> Option<Ending> {
                 },
             })
         }
-        Intent::Run => (input.memory.over || recorded_terminal(input.desired))
-            .then(|| by_itself(input.desired)),
+        Intent::Run => (input.memory.over
+            || recorded_terminal(input.desired)
+            || deadline::passed(input.desired, input.started, input.now))
+        .then(|| by_itself(input.desired)),
     }
 }
 

@@ -20,10 +20,11 @@ use serde::Serialize;
 
 pub use restart::{CrashBackoff, crash_backoff, may_restart};
 
+use super::deadline;
 use super::event::ContainerKind;
 use super::facts::NodeFacts;
 use super::memory::PodMemory;
-use super::model::{DesiredPod, Wakeup};
+use super::model::{DesiredPod, WaitOn, Wakeup};
 use super::observed::{ContainerId, ObservedPod, SandboxId};
 
 /// Everything a plan depends on.
@@ -36,6 +37,8 @@ pub struct PlanInput<'a> {
     /// Why the runtime cannot set up pod networks now; host-network pods do
     /// not care.
     pub network_down: Option<&'a str>,
+    /// `status.startTime`, from which deadlines count.
+    pub started: Timestamp,
     pub now: Timestamp,
 }
 
@@ -147,6 +150,15 @@ pub fn plan(input: &PlanInput<'_>) -> PodPlan {
         Some(ending) => end::plan(input, ending),
         None => run::plan(input),
     };
+    if plan.stage == Stage::Running
+        && let Some(at) = deadline::of(input.desired, input.started)
+    {
+        plan.waits.push(Wakeup {
+            at,
+            on: WaitOn::Deadline,
+            why: "its deadline".into(),
+        });
+    }
     plan.waits.sort_by_key(|wait| wait.at);
     plan
 }

@@ -22,6 +22,7 @@ fn decide(desired: &DesiredPod, observed: &ObservedPod, memory: &PodMemory, now:
         memory,
         node: &node(),
         network_down: None,
+        started: at(0),
         now: at(now),
     })
 }
@@ -310,6 +311,21 @@ fn a_terminal_phase_that_was_told_stands() {
 }
 
 #[test]
+fn a_pod_that_is_over_its_deadline_is_stopped() {
+    let mut pod = pod("Always", &[], &["a"]);
+    let mut object = Pod::clone(&pod.pod);
+    if let Some(spec) = &mut object.spec {
+        spec.active_deadline_seconds = Some(30);
+    }
+    pod.pod = Arc::new(object);
+    let observed = up(vec![instance(&pod, "a", 0, running())]);
+    let before = decide(&pod, &observed, &prepared(), 29);
+    assert_eq!((before.steps.len(), before.recheck_at()), (0, Some(at(30))));
+    let after = decide(&pod, &observed, &prepared(), 30);
+    assert!(matches!(after.steps[0], Step::StopContainers(_)));
+}
+
+#[test]
 fn without_network_only_host_network_pods_get_a_sandbox() {
     let pod = pod("Always", &[], &["a"]);
     let memory = with_images(prepared(), &["a"]);
@@ -319,6 +335,7 @@ fn without_network_only_host_network_pods_get_a_sandbox() {
         memory: &memory,
         node: &node(),
         network_down: Some("cni plugin not initialized"),
+        started: at(0),
         now: at(0),
     });
     assert_eq!(plan.steps, []);

@@ -176,7 +176,7 @@ fn unseen(
     }
     if let Some(assumed) = assumed {
         status.state = Some(in_terminated(assumed));
-    } else if input.ended() && previous.is_some() {
+    } else if input.ended() && previous.is_some() && was_due(input, container) {
         status.state = Some(in_terminated(ContainerStateTerminated {
             reason: Some("ContainerStatusUnknown".into()),
             message: Some("The container could not be located when the pod was terminated".into()),
@@ -185,6 +185,19 @@ fn unseen(
         }));
     }
     status
+}
+
+/// Whether the pod had come to the point of starting this container.
+fn was_due(input: &StatusInput<'_>, container: &Container) -> bool {
+    let containers = init(&input.desired.pod);
+    let is_init = containers.iter().any(|c| c.name == container.name);
+    let initialised = containers.iter().all(|c| {
+        let newest = input.observed.newest(&c.name);
+        newest.is_some_and(
+            |newest| matches!(&newest.state, ContainerState::Exited(exit) if exit.code == 0),
+        )
+    });
+    !is_init && initialised
 }
 
 fn lost(input: &StatusInput<'_>, running: &ContainerStateRunning) -> ContainerStateTerminated {

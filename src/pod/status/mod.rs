@@ -18,6 +18,7 @@ use k8s_openapi::api::core::v1::{HostIP, PodIP, PodStatus};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::containers::{host_network, init, regular};
+use super::deadline;
 use super::facts::NodeFacts;
 use super::memory::PodMemory;
 use super::model::{DesiredPod, Intent, Termination, TerminationReason};
@@ -123,6 +124,12 @@ fn reason(input: &StatusInput<'_>, phase: phase::Phase) -> (Option<String>, Opti
     {
         return (Some(reason.clone()), Some(message.clone()));
     }
+    if phase == phase::Phase::Failed && late(input) {
+        return (
+            Some(deadline::REASON.into()),
+            Some(deadline::MESSAGE.into()),
+        );
+    }
     match input.previous {
         Some(previous) if previous.phase.as_deref() == Some(phase.as_str()) => {
             (previous.reason.clone(), previous.message.clone())
@@ -131,13 +138,28 @@ fn reason(input: &StatusInput<'_>, phase: phase::Phase) -> (Option<String>, Opti
     }
 }
 
+/// Whether the pod's deadline passed before it ended by itself.
+fn late(input: &StatusInput<'_>) -> bool {
+    let ended_before = input
+        .previous
+        .and_then(|status| status.phase.as_deref())
+        .is_some_and(|phase| matches!(phase, "Succeeded" | "Failed"));
+    !ended_before && deadline::passed(input.desired, start_time(input), input.now)
+}
+
 /// The start never moves: what was told, else the oldest trace there is.
 fn start_time(input: &StatusInput<'_>) -> Timestamp {
     let told = input
         .previous
         .and_then(|status| status.start_time.as_ref())
         .map(|time| time.0);
-    let oldest_sandbox = input.observed.sandboxes.iter().map(|s| s.created_at).min();
+    let oldest_sandbox = input
+        .observed
+        .sandboxes
+        .iter()
+        .map(|s| s.created_at)
+        .filter(|created_at| *created_at > Timestamp::UNIX_EPOCH)
+        .min();
     told.or(oldest_sandbox)
         .or(input.memory.first_seen)
         .unwrap_or(input.now)

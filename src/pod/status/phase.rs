@@ -50,6 +50,9 @@ pub(super) fn phase(
     {
         return Phase::Failed;
     }
+    if super::late(input) && input.ended() {
+        return Phase::Failed;
+    }
     let policy = restart_policy(&input.desired.pod);
     let by_containers = from_containers(policy, input.ended(), init, regular);
     // A pod that ended before it ever ran has failed, whoever ended it.

@@ -383,3 +383,33 @@ fn a_readiness_gate_of_others_counts() {
         ])
     );
 }
+
+#[test]
+fn a_pod_over_its_deadline_has_failed_for_that_reason() {
+    let mut pod = pod("Always", &[], &["a"]);
+    let mut object = k8s_openapi::api::core::v1::Pod::clone(&pod.pod);
+    if let Some(spec) = &mut object.spec {
+        spec.active_deadline_seconds = Some(60);
+    }
+    pod.pod = std::sync::Arc::new(object);
+    let before = alive(&pod, vec![instance(&pod, "a", 0, running())]);
+    let mut stopped = up(vec![instance(&pod, "a", 0, exited(0, 100))]);
+    stopped.sandboxes[0].state = crate::pod::SandboxState::NotReady;
+    let after = status_of(
+        &pod,
+        &stopped,
+        &PodMemory::default(),
+        Stage::Stopped,
+        Some(&before),
+    );
+    assert_eq!(after.phase.as_deref(), Some("Failed"));
+    assert_eq!(after.reason.as_deref(), Some("DeadlineExceeded"));
+    let later = status_of(
+        &pod,
+        &stopped,
+        &PodMemory::default(),
+        Stage::Finished,
+        Some(&after),
+    );
+    assert_eq!((later.phase, later.reason), (after.phase, after.reason));
+}

@@ -72,11 +72,6 @@ fn pod_fields() {
             Refuse,
         ),
         (
-            json!({"activeDeadlineSeconds": 5}),
-            "activeDeadlineSeconds",
-            Warn,
-        ),
-        (
             json!({"ephemeralContainers": [{"name": "e"}]}),
             "ephemeralContainers",
             Warn,

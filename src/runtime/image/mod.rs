@@ -5,7 +5,10 @@ mod pull;
 #[cfg(test)]
 mod tests;
 
+use std::sync::Arc;
+
 use async_trait::async_trait;
+use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::client::CriClient;
@@ -17,10 +20,12 @@ use pull::{Order, Puller};
 pub(super) struct CriImages {
     client: CriClient,
     puller: Puller,
+    /// Told after each pull.
+    pulled: Arc<Notify>,
 }
 
 impl CriImages {
-    pub(super) fn new(client: CriClient, settings: &RuntimeSettings) -> Self {
+    pub(super) fn new(client: CriClient, settings: &RuntimeSettings, pulled: Arc<Notify>) -> Self {
         Self {
             puller: Puller::new(
                 client.clone(),
@@ -28,6 +33,7 @@ impl CriImages {
                 settings.pull_rate,
             ),
             client,
+            pulled,
         }
     }
 }
@@ -58,6 +64,7 @@ impl Images for CriImages {
             credentials: request.credentials.clone(),
         };
         let pulled = self.puller.pull(order).await?;
+        self.pulled.notify_one();
         progress(ImageProgressEvent::Pulled {
             took: pulled.took,
             took_with_wait: begun.elapsed(),
