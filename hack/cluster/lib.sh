@@ -51,6 +51,14 @@ need_root() {
 	[[ $EUID -eq 0 ]] || die "must run as root: namespaces, mounts and cgroups are made (try: sudo $0)"
 }
 
+# host_facts: what this host has that decides how things are done.
+host_facts() {
+	printf '%s, cgroup %s, %s, %s CAP_SYS_RESOURCE, %s cores\n' \
+		"$(. /etc/os-release && echo "$PRETTY_NAME")" "$(cgroup_mode)" \
+		"$([[ -d /run/systemd/system ]] && echo systemd || echo "no systemd")" \
+		"$([[ $(oom_score_adj_restricted) == true ]] && echo no || echo with)" "$(nproc)"
+}
+
 # --- waiting and locking -----------------------------------------------------
 
 # wait_until SECONDS COMMAND…: polls until COMMAND succeeds; false at the deadline.

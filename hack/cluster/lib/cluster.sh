@@ -101,6 +101,23 @@ cluster_allocate() {
 	die "no free network: $MAX_CLUSTERS clusters exist, or their addresses are used on this host"
 }
 
+# cluster_make_directories: on a mount of its own.
+cluster_make_directories() {
+	mkdir -p "$CLUSTERS_DIR"
+	host_directories_note
+	[[ $(stat -fc %T "$CLUSTERS_DIR") != overlayfs ]] ||
+		die "$CLUSTERS_DIR is on overlayfs, which containerd cannot stack its own on: set KUBELET_RS_STATE to a directory on another file system"
+	mkdir -p "$C_DIR"
+	# A mount of its own, with a peer group of its own: volumes propagate into
+	# containers, and not to the rest of the host.
+	mount --bind "$C_DIR" "$C_DIR"
+	mount --make-private "$C_DIR"
+	mount --make-shared "$C_DIR"
+	mkdir -p "$C_DIR"/{cmd,run,log,pki,cni,certs.d,etcd,manifests,pod-logs,volume-plugins,containerd,kubelet/pki}
+	chmod 711 "$C_DIR"
+	chmod 700 "$C_PKI" "$C_DIR/etcd"
+}
+
 # --- owner -------------------------------------------------------------------
 # A cluster may belong to a process (a test run); while `up` runs, to `up`. If that
 # process is gone, the cluster is stale. A cluster without an owner is stale only
@@ -146,6 +163,31 @@ clusters_remove_stale() {
 	done
 }
 
+# Directories of the host in which containerd, CNI and ip(8) leave things, whatever
+# their configuration. Parents first.
+HOST_DIRECTORIES=(/run/containerd /run/containerd/s /run/netns /var/lib/cni /var/lib/cni/results
+	/var/log/containers)
+
+# host_directories_note: remembers which of them are not there yet.
+host_directories_note() {
+	local dir
+	for dir in "${HOST_DIRECTORIES[@]}"; do
+		[[ -e $dir ]] || echo "$dir"
+	done >>"$CLUSTERS_DIR/.host-directories"
+}
+
+# host_directories_remove: those, if they are empty.
+host_directories_remove() {
+	local dir
+	[[ -e $CLUSTERS_DIR/.host-directories ]] || return 0
+	while read -r dir; do
+		# `ip netns` makes its directory a mount point.
+		[[ $dir != /run/netns || -n $(ls -A "$dir" 2>/dev/null) ]] || umount "$dir" 2>/dev/null || true
+		rmdir "$dir" 2>/dev/null || true
+	done < <(sort -ru "$CLUSTERS_DIR/.host-directories")
+	rm -f "$CLUSTERS_DIR/.host-directories"
+}
+
 # clusters_dir_remove: the directories that all clusters share, if none is left.
 clusters_dir_remove() {
 	local file
@@ -158,6 +200,7 @@ clusters_dir_remove() {
 		rmdir /var/lib/kubelet 2>/dev/null || true
 		rm -f "$VAR_LIB_KUBELET_IS_OURS"
 	fi
+	host_directories_remove
 	rmdir "$CLUSTERS_DIR/.locks" "$CLUSTERS_DIR" 2>/dev/null || true
 	[[ -n ${KUBELET_RS_STATE:-} ]] || rmdir "$STATE_DIR" 2>/dev/null || true
 }

@@ -37,11 +37,16 @@ ask() { in_netns curl --fail --silent --show-error --max-time 2 "$@"; }
 
 # --- containerd ----------------------------------------------------------------
 
-# containerd_select 1.6|2: which programs that means.
+# containerd_select 1.6|2|host: which programs that means. "host" is for those who
+# take what there is: whatever version is in PATH, Debian's or Docker's.
 containerd_select() {
 	case $1 in
 	1.6) C_CONTAINERD_BIN='' C_CNI_BIN=/usr/lib/cni ;;
 	2) C_CONTAINERD_BIN=$(tools_dir containerd) C_CNI_BIN=$(tools_dir cni) ;;
+	host)
+		C_CONTAINERD_BIN=$(command -v containerd) || die "there is no containerd in PATH"
+		C_CONTAINERD_BIN=${C_CONTAINERD_BIN%/*} C_CNI_BIN=/usr/lib/cni
+		;;
 	*) die "--containerd $1: it is 1.6 (the host's package) or 2 (built from tools/)" ;;
 	esac
 	C_CTR=${C_CONTAINERD_BIN:-/usr/bin}/ctr
@@ -51,11 +56,11 @@ containerd_configure() {
 	local program=${C_CONTAINERD_BIN:-/usr/bin}/containerd version
 	version=$("$program" --version | awk '{ print $3 }')
 	case $C_CONTAINERD:${version#v} in
-	1.6:1.*)
+	1.6:1.* | host:1.*)
 		need_packages /usr/lib/cni/ptp=containernetworking-plugins
 		containerd_config_v2 >"$C_DIR/containerd.toml"
 		;;
-	2:2.*) containerd_config_v3 >"$C_DIR/containerd.toml" ;;
+	2:2.* | host:2.*) containerd_config_v3 >"$C_DIR/containerd.toml" ;;
 	*) die "--containerd $C_CONTAINERD, but $program is $version" ;;
 	esac
 	cni_config >"$C_DIR/cni/10-ptp.conflist"
@@ -310,6 +315,18 @@ node_configure() {
 	echo "$kind" >"$C_DIR/node"
 }
 
+# node_configure_standalone KUBELET ARG…: our agent alone, without an API server: the
+# manifests' folder is all that is wanted of it.
+node_configure_standalone() {
+	local kubelet=$1
+	shift
+	kubelet_config_standalone >"$C_DIR/kubelet.yaml"
+	command_write kubelet "$kubelet" --config="$C_DIR/kubelet.yaml" \
+		--hostname-override="$C_NODE_NAME" --node-ip="$C_NODE_IP" \
+		--root-dir="$C_KUBELET_ROOT" --cert-dir="$C_KUBELET_ROOT/pki" "$@"
+	echo standalone >"$C_DIR/node"
+}
+
 # node_configure_none: for a node agent that someone else starts.
 node_configure_none() {
 	kubelet_config >"$C_DIR/kubelet.yaml"
@@ -335,9 +352,39 @@ hide_var_lib_kubelet() {
 		"$(findmnt --noheadings --output TARGET --target /var/lib)" "$C_DIR/var-lib-kubelet" "${command_ref[@]}")
 }
 
+# kubelet_config: of a node with an API server.
+kubelet_config() {
+	kubelet_config_common
+	cat <<-END
+		clusterDomain: cluster.local
+		clusterDNS: [$C_DNS_IP]
+		healthzBindAddress: 127.0.0.1
+		authentication:
+		  anonymous: { enabled: false }
+		  webhook: { enabled: true }
+		  x509: { clientCAFile: $C_PKI/ca.crt }
+		authorization:
+		  mode: Webhook
+	END
+}
+
+# kubelet_config_standalone: nobody could be authenticated, so there is no server; and
+# health and metrics are for the host's user to see, whose own network reaches the node's.
+kubelet_config_standalone() {
+	kubelet_config_common
+	cat <<-END
+		enableServer: false
+		healthzBindAddress: 0.0.0.0
+		authentication:
+		  webhook: { enabled: false }
+		authorization:
+		  mode: AlwaysAllow
+	END
+}
+
 # No image garbage collection and low eviction thresholds: the host's disk is not
 # what is under test.
-kubelet_config() {
+kubelet_config_common() {
 	cat <<-END
 		apiVersion: kubelet.config.k8s.io/v1beta1
 		kind: KubeletConfiguration
@@ -349,16 +396,7 @@ kubelet_config() {
 		cgroupRoot: $C_CGROUP
 		failCgroupV1: false
 		failSwapOn: false
-		clusterDomain: cluster.local
-		clusterDNS: [$C_DNS_IP]
-		healthzBindAddress: 127.0.0.1
 		healthzPort: 10248
-		authentication:
-		  anonymous: { enabled: false }
-		  webhook: { enabled: true }
-		  x509: { clientCAFile: $C_PKI/ca.crt }
-		authorization:
-		  mode: Webhook
 		imageGCHighThresholdPercent: 100
 		evictionHard:
 		  memory.available: 100Mi
