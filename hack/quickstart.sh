@@ -20,7 +20,8 @@ USAGE="quickstart.sh [up]         build, start and show the pods of examples/; r
        quickstart.sh explain POD  why a pod is as it is, by the agent itself
        quickstart.sh down         remove everything
   KUBELET_RS_KUBELET=PATH         start this binary instead of building one
-  KUBELET_RS_QUICKSTART=NAME      more than one side by side (default: quickstart)"
+  KUBELET_RS_QUICKSTART=NAME      more than one side by side (default: quickstart)
+  KUBELET_RS_OWNER=PID            it is stale once that process is gone ('hack/cluster/down --stale')"
 
 STEPS=6
 step() {
@@ -97,7 +98,7 @@ start_containerd() {
 	fi
 	daemon_await containerd 30
 	images_import "$C_CTR" "$C_SOCKET" pause busybox 9>&-
-	say "images made on this host and imported: $(image_names pause busybox | tr '\n' ' ')"
+	say "images made on this host and imported: pause, busybox"
 }
 
 # start_agent: and again, if it runs another binary or configuration than it should;
@@ -204,17 +205,19 @@ show_hints() {
 	cat <<-END
 
 		Look further:
-		  sudo $SELF explain web          # what the agent wants, sees, does next and waits for
-		  sudo $SELF explain crash-loop   # why is my pod not running?
-		  sudo $SELF show                 # the table above, as it is now
-		  sudo \$EDITOR $C_DIR/manifests/web.yaml   # change the greeting, save, curl again
-		  sudo hack/cluster/logs $NAME kubelet -f    # the agent's log; also: containerd
-		  curl http://$C_NODE_IP:10248/metrics        # also /healthz
-		  sudo ls $C_DIR/pod-logs         # the containers' logs
+		  sudo $SELF explain web         # what the agent wants, sees, does next and waits for
+		  sudo $SELF explain crash-loop  # why is my pod not running?
+		  sudo $SELF show                # the table above, as it is now
+		  sudo hack/cluster/logs $NAME kubelet -f     # the agent's log; also: containerd
+		  curl http://$C_NODE_IP:10248/metrics               # also /healthz?verbose
+		Change something, and watch it follow:
+		  sudo sed -i s/Hello/Goodbye/ $C_DIR/manifests/web.yaml
+		The containers' logs are in
+		  $C_DIR/pod-logs
 		The pods' network reaches this host and no further, and no registry is asked: the
-		one image here is busybox:1.37, made from this host's own.
+		image here, busybox:1.37, was made from Debian's busybox-static.
 
-		Stop and remove all of it:
+		Stop, and remove all of it:
 		  sudo $SELF down
 	END
 }
@@ -229,7 +232,7 @@ up() {
 	cluster_write_env
 	start_containerd
 	start_agent
-	owner_set ''
+	owner_set "${KUBELET_RS_OWNER:-}"
 	await_pods
 	say "all of examples/ runs"
 	echo
@@ -240,7 +243,7 @@ up() {
 
 down() {
 	"$LIB_DIR/down" "$NAME"
-	say "what stays is what a next run is faster with: Debian packages, $REPO_DIR/target, $CACHE_DIR"
+	say "what stays makes the next run faster: Debian packages, ${CARGO_TARGET_DIR:-$REPO_DIR/target}, $CACHE_DIR"
 }
 
 # explain POD: an example by its short name, or any pod as NAMESPACE/POD.

@@ -7,7 +7,7 @@
 agent_explain() {
 	local pid
 	pid=$(daemon_pid kubelet) || die "the agent does not run (its log: $C_DIR/log/kubelet.log)"
-	"/proc/$pid/exe" explain --root-dir "$C_KUBELET_ROOT" "$@"
+	timeout 10 "/proc/$pid/exe" explain --root-dir "$C_KUBELET_ROOT" "$@"
 }
 
 # pods_json: all pods' explanations, an array.
