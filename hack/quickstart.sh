@@ -255,6 +255,7 @@ explain() {
 }
 
 open() {
+	[[ -e $C_DIR/env ]] || die "'$NAME' is not up; '$SELF' starts it"
 	cluster_open "$NAME"
 	daemon_pid kubelet >/dev/null || warn "the agent does not run; '$SELF' starts it again"
 }

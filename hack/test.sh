@@ -226,7 +226,7 @@ test_program() {
 
 run_node_tests() {
 	local target version
-	for target in "${!TEST_PROGRAM[@]}"; do
+	for target in $(printf "%s\n" "${!TEST_PROGRAM[@]}" | sort); do
 		[[ $target != cluster ]] || continue
 		if [[ " ${CONTAINERD_TARGETS[*]} " != *" $target "* ]]; then
 			part --list "node: $target" test_program "$target" 1.6

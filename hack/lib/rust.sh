@@ -30,10 +30,10 @@ need_rust() {
     curl --proto '=https' --tlsv1.2 -sSf https://sh.rustup.rs | sh -s -- -y
 
 then run this again. (Debian's own rustc is too old.)"
-	have=$(cd "$REPO_DIR" && "${CARGO[@]}" --version) || die "'${CARGO[*]} --version' failed"
+	have=$(cd "$REPO_DIR" && "${CARGO[@]}" --version) || die "this fails: ${CARGO[*]} --version"
 	have=$(awk '{ print $2 }' <<<"$have")
 	[[ $(printf '%s\n' "$wanted" "${have%%-*}" | sort -V | head -n 1) == "$wanted" ]] ||
-		die "Rust $wanted or newer is needed, and '${CARGO[*]}' is $have. With rustup: rustup update stable"
+		die "Rust $wanted or newer is needed, and this host's cargo is $have. With rustup: rustup update stable"
 }
 
 # need_build_packages: what the crates' build scripts call: a C compiler and protoc.
