@@ -33,7 +33,7 @@ sort_by(.name.namespace, .name.name)[]
 | . as $pod
 | (.observed.sandboxes[0] // {}) as $sandbox
 | (.observed.containers | newest | sort_by(.created_at)) as $containers
-| (if $containers == [] then [{ name: "-", attempt: 0, state: (.running.step // .plan.waits[0].why // "Pending") }] else $containers end)[]
+| (if $containers == [] then [{ name: "-", attempt: 0, state: ((.running.step // "" | if . == "" then null else sub(" .*"; "") end) // .plan.waits[0].why // "Pending") }] else $containers end)[]
 | . as $container
 | any($pod.plan.waits[]; (.on | type == "object") and .on.CrashBackoff.container == $container.name) as $backs_off
 | [ $pod.name.namespace, $pod.name.name, .name,
