@@ -182,7 +182,7 @@ async fn come_and_go(
 /// has died, and with restart policy Never that is the pod's end.
 fn cut_short(pod: &Value) -> bool {
     let end = &container(pod, "main")["state"]["terminated"];
-    end["reason"] == "StartError" && text(end, "/message").contains("context canceled")
+    end["reason"] == "StartError" && end["exitCode"] == 128
 }
 
 /// Everything is as it should be after the last start of the agent. A pod that runs once

@@ -4,6 +4,7 @@
 use std::panic::AssertUnwindSafe;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use anyhow::{Context, anyhow};
 use futures::FutureExt;
@@ -20,6 +21,9 @@ const OWN_AT_ONCE: usize = 3;
 
 /// Tests at once on the shared cluster; they mostly wait.
 const SHARED_AT_ONCE: usize = 6;
+
+/// Beyond this a test is hung, whatever its own deadlines say.
+const TEST_LIMIT: Duration = Duration::from_secs(15 * 60);
 
 pub struct Stage {
     pub settings: Arc<Settings>,
@@ -46,7 +50,7 @@ impl Stage {
 
     /// Runs one test where it belongs; a failure comes with a report of its scene.
     pub async fn perform(&self, test: Test) -> anyhow::Result<()> {
-        match test.place {
+        let outcome = match test.place {
             Place::Shared => {
                 let _permit = self.shared_slots.acquire().await?;
                 let cluster = self.shared_cluster().await?;
@@ -65,16 +69,28 @@ impl Stage {
                 }
                 self.take_down(&cluster, outcome, 0).await
             }
+        };
+        if let Err(error) = &outcome {
+            // The full text comes at the end, with everybody's.
+            let text = format!("{error:#}");
+            println!(
+                "{}: {:.300}",
+                test.name(),
+                text.lines().next().unwrap_or_default()
+            );
         }
+        outcome
     }
 
     async fn play(&self, test: Test, cluster: Arc<Cluster>) -> anyhow::Result<()> {
         let number = self.scenes.fetch_add(1, Ordering::Relaxed);
         let scene = Scene::open(cluster, test.name(), number).await?;
-        let outcome = AssertUnwindSafe((test.run)(scene.clone()))
-            .catch_unwind()
-            .await;
-        let outcome = outcome.unwrap_or_else(|panic| Err(anyhow!("{}", panic_text(&*panic))));
+        let run = AssertUnwindSafe((test.run)(scene.clone())).catch_unwind();
+        let outcome = match tokio::time::timeout(TEST_LIMIT, run).await {
+            Ok(Ok(outcome)) => outcome,
+            Ok(Err(panic)) => Err(anyhow!("{}", panic_text(&*panic))),
+            Err(_) => Err(anyhow!("hung: not over after {TEST_LIMIT:?}")),
+        };
         let outcome = match outcome {
             Ok(()) => Ok(()),
             Err(error) => Err(anyhow!("{error:#}\n{}", report::of(&scene).await)),
@@ -92,6 +108,7 @@ impl Stage {
     }
 
     async fn bring_up(&self) -> anyhow::Result<Arc<Cluster>> {
+        allow_watches()?;
         let name = {
             let mut names = self.names.lock().unwrap_or_else(PoisonError::into_inner);
             let name = format!("t{}-{}", std::process::id(), names.len());
@@ -128,7 +145,10 @@ impl Stage {
             println!("cluster {} stays up", cluster.name());
             return outcome;
         }
-        outcome.and(Cluster::down(cluster.name()).await)
+        if let Err(error) = Cluster::down(cluster.name()).await {
+            println!("cluster {} is not gone: {error:#}", cluster.name());
+        }
+        outcome
     }
 
     /// On SIGINT or SIGTERM: removes every cluster and ends the process.
@@ -156,6 +176,19 @@ impl Stage {
         }
         std::process::exit(130);
     }
+}
+
+/// A cluster's programs hold some twenty inotify instances, and the kernel grants root 128
+/// of them unless told otherwise: with a few clusters, containerd starts without its CRI.
+fn allow_watches() -> anyhow::Result<()> {
+    const LIMIT: &str = "/proc/sys/fs/inotify/max_user_instances";
+    const ENOUGH: u32 = 1024;
+    let limit: u32 = std::fs::read_to_string(LIMIT)?.trim().parse()?;
+    if limit < ENOUGH {
+        println!("raising {LIMIT} from {limit} to {ENOUGH}, until the next boot");
+        std::fs::write(LIMIT, ENOUGH.to_string()).context(LIMIT)?;
+    }
+    Ok(())
 }
 
 fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
