@@ -311,16 +311,21 @@ async fn bad_manifests_are_reported_by_file_and_reason(t: Scene) -> anyhow::Resu
         PATIENCE,
         || async {
             let log = t.cluster.agent_log().await?;
-            let told = |file: &Manifest, fault: &str| {
+            let told = |file: &Manifest, place: &str, fault: &str| {
+                let place = format!("{}{place}", file.name());
                 log.lines()
-                    .any(|line| line.contains(&file.name()) && line.contains(fault))
+                    .any(|line| line.contains(&place) && line.contains(fault))
             };
-            let twins = told(&files[2], "twin") || told(&files[3], "twin");
-            let all = told(&files[0], "line") && told(&files[1], "imagee") && twins;
-            Ok(if all {
+            let told = [
+                told(&files[0], ":3:", "unclosed bracket"),
+                told(&files[1], ":1:", "unknown field spec.containers[0].imagee"),
+                // The second of the twins, by name.
+                told(&files[3], ":", "twin-a.json"),
+            ];
+            Ok(if told == [true; 3] {
                 Ok(())
             } else {
-                Err("not all of them".to_owned())
+                Err(format!("{told:?}"))
             })
         },
     )
