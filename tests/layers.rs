@@ -48,7 +48,7 @@ const RULES: &[Rule] = &[
     Rule {
         module: "config",
         powers: &[Files],
-        uses: &[],
+        uses: &["pod"],
     },
     Rule {
         module: "apiserver",

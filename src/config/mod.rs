@@ -26,7 +26,6 @@ mod flags;
 mod gates;
 mod labels;
 mod load;
-mod quantity;
 mod raw;
 mod resolve;
 mod schema;

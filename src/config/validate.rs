@@ -6,10 +6,10 @@ use std::collections::BTreeSet;
 use super::duration::GoDuration;
 use super::error::Problem;
 use super::gates::FeatureGates;
-use super::quantity::Quantity;
 use super::raw::KubeletConfiguration;
 use super::resolve::Problems;
 use super::schema::Setting;
+use crate::pod::quantity::Quantity;
 
 /// Checks defaulted fields; adds every broken rule to `problems`.
 pub(super) fn check(raw: &KubeletConfiguration, gates: &FeatureGates, problems: &mut Problems) {
@@ -146,9 +146,9 @@ fn reservations(raw: &KubeletConfiguration, problems: &mut Problems) {
                 );
             }
             match Quantity::parse(&quantity.0) {
-                Some(quantity) if !quantity.is_zero() => {}
-                Some(_) => problems.add(limits.invalid(format!("{resource}: must not be zero"))),
-                None => problems
+                Ok(quantity) if !quantity.is_zero() => {}
+                Ok(_) => problems.add(limits.invalid(format!("{resource}: must not be zero"))),
+                Err(_) => problems
                     .add(limits.invalid(format!("{resource}: {:?} is not a quantity", quantity.0))),
             }
             if !seen.insert((node, resource.clone())) {

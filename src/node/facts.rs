@@ -9,6 +9,8 @@ use nix::sys::utsname::uname;
 use nix::unistd::{SysconfVar, sysconf};
 use procfs::{Current, Meminfo};
 
+use crate::pod::quantity::Quantity;
+
 const HUGEPAGES: &str = "/sys/kernel/mm/hugepages";
 /// Where firmware or a virtual machine monitor tells the machine's UUID;
 /// machines without either are known by the installation's ID.
@@ -66,7 +68,7 @@ impl HugePages {
     #[must_use]
     pub fn resource(&self) -> String {
         let size = i64::try_from(self.size).unwrap_or(i64::MAX);
-        format!("hugepages-{}", super::quantity::binary(size).0)
+        format!("hugepages-{}", Quantity::from_value(size).to_binary().0)
     }
 
     /// `2MB`, as CRI and the cgroup files spell the size.

@@ -11,7 +11,7 @@
 //! | `settings` | what the configuration says about the node |
 //! | `facts` | reads the machine (effects) |
 //! | `address` | picks the node's addresses (pure), finds candidates (effects) |
-//! | `resources`, `quantity` | capacity and allocatable (pure) |
+//! | `resources` | capacity and allocatable (pure) |
 //! | `pressure` | readings against thresholds (pure) |
 //! | `conditions`, `status` | the Node's status (pure) |
 //! | `registration` | the first Node object, the repair of an old one (pure) |
@@ -27,7 +27,6 @@ mod lease;
 mod patch;
 pub mod pressure;
 pub mod process;
-mod quantity;
 pub mod registration;
 pub mod resources;
 pub mod root_dir;

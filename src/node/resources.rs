@@ -2,15 +2,15 @@
 
 use std::collections::BTreeMap;
 
-use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity as ApiQuantity;
 
 use super::facts::MachineFacts;
-use super::quantity::{binary, decimal, milli};
 use super::settings::NodeSettings;
 use crate::pod::facts::ComputeResources;
+use crate::pod::quantity::Quantity;
 
 /// Names and amounts, as in `status.capacity`.
-pub type ResourceList = BTreeMap<String, Quantity>;
+pub type ResourceList = BTreeMap<String, ApiQuantity>;
 
 /// The resources that this agent answers for. Other names in a Node's capacity
 /// were written by others.
@@ -97,16 +97,19 @@ impl NodeResources {
     /// As in a Node's status.
     #[must_use]
     pub fn to_list(&self) -> ResourceList {
+        let bytes = |amount| Quantity::from_value(amount).to_binary();
+        let cpu = Quantity::from_milli(self.milli_cpu).to_decimal();
+        let pods = Quantity::from_value(self.pods).to_decimal();
         let mut list = ResourceList::from([
-            ("cpu".to_owned(), milli(self.milli_cpu)),
-            ("memory".to_owned(), binary(self.memory)),
-            ("pods".to_owned(), decimal(self.pods)),
+            ("cpu".to_owned(), cpu),
+            ("memory".to_owned(), bytes(self.memory)),
+            ("pods".to_owned(), pods),
         ]);
-        if let Some(bytes) = self.ephemeral_storage {
-            list.insert("ephemeral-storage".to_owned(), binary(bytes));
+        if let Some(amount) = self.ephemeral_storage {
+            list.insert("ephemeral-storage".to_owned(), bytes(amount));
         }
-        for (name, bytes) in &self.hugepages {
-            list.insert(name.clone(), binary(*bytes));
+        for (name, amount) in &self.hugepages {
+            list.insert(name.clone(), bytes(*amount));
         }
         list
     }
@@ -207,7 +210,10 @@ mod tests {
         assert_eq!(allocatable["hugepages-2Mi"].0, "1Gi");
         assert_eq!(allocatable["ephemeral-storage"].0, "97902848Ki");
         let memory = 8_000_000 * 1024 - (2 << 30) - Threshold::Percent(5.0).of(8_000_000 * 1024);
-        assert_eq!(allocatable["memory"], binary(memory));
+        assert_eq!(
+            allocatable["memory"],
+            Quantity::from_value(memory).to_binary()
+        );
         assert_eq!(
             pod_budget(&facts, &settings.reserved),
             PodBudget {

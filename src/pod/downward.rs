@@ -1,13 +1,15 @@
 //! The downward API: what a container may be told about itself and its pod.
 //!
 //! In: the pod, its addresses and the node's facts. Out: the text of a field
-//! or of a resource, for environment variables and for files alike.
+//! or of a resource. [`metadata_field`] and [`resource`] serve environment
+//! variables and files alike, [`field`] variables only.
 
 use std::net::IpAddr;
 
 use k8s_openapi::api::core::v1::{Container, PodSpec, ResourceFieldSelector};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
-use super::facts::NodeFacts;
+use super::facts::{ComputeResources, NodeFacts};
 use super::model::DesiredPod;
 use super::quantity::{ParseQuantityError, Quantity};
 use super::resources::{CPU, EPHEMERAL_STORAGE, MEMORY, Resources};
@@ -65,37 +67,47 @@ impl PodView<'_> {
     }
 }
 
-/// The value of a `fieldRef`.
+/// The value of a `fieldRef` in an environment variable.
 ///
 /// # Errors
 /// If there is no such field, or the node's address is not known yet.
 pub fn field(view: &PodView<'_>, path: &str) -> Result<String, DownwardError> {
-    let metadata = &view.pod.pod.metadata;
     let of_spec = |field: fn(&PodSpec) -> &Option<String>| {
         let value = view.spec().and_then(|spec| field(spec).clone());
         value.unwrap_or_default()
     };
     Ok(match path {
-        "metadata.name" => view.pod.name.name.to_string(),
-        "metadata.namespace" => view.pod.name.namespace.to_string(),
-        "metadata.uid" => view.pod.uid.to_string(),
         "spec.nodeName" | "spec.host" => of_spec(|s| &s.node_name),
         "spec.serviceAccountName" => of_spec(|s| &s.service_account_name),
         "status.hostIP" => joined(&view.host_ips()?[..1]),
         "status.hostIPs" => joined(view.host_ips()?),
         "status.podIP" => joined(view.pod_ips().get(..1).unwrap_or_default()),
         "status.podIPs" => joined(&view.pod_ips()),
-        _ => {
-            let (map, key) = match subscript(path) {
-                Some(("metadata.labels", key)) => (metadata.labels.as_ref(), key),
-                Some(("metadata.annotations", key)) => (metadata.annotations.as_ref(), key),
-                _ => return Err(DownwardError::UnknownField { path: path.into() }),
-            };
-            map.and_then(|map| map.get(key))
-                .cloned()
-                .unwrap_or_default()
-        }
+        _ => metadata_field(&view.pod.pod.metadata, path)
+            .ok_or_else(|| DownwardError::UnknownField { path: path.into() })?,
     })
+}
+
+/// The value of a `fieldRef` that both variables and files may show: name,
+/// namespace, UID, one label or one annotation. `None` if it is no such field;
+/// what is not set is empty.
+#[must_use]
+pub fn metadata_field(metadata: &ObjectMeta, path: &str) -> Option<String> {
+    let value = match path {
+        "metadata.name" => metadata.name.as_ref(),
+        "metadata.namespace" => metadata.namespace.as_ref(),
+        "metadata.uid" => metadata.uid.as_ref(),
+        _ => {
+            let (map, key) = subscript(path)?;
+            let map = match map {
+                "metadata.labels" => &metadata.labels,
+                "metadata.annotations" => &metadata.annotations,
+                _ => return None,
+            };
+            map.as_ref().and_then(|map| map.get(key))
+        }
+    };
+    Some(value.cloned().unwrap_or_default())
 }
 
 /// Splits `metadata.labels['app']` into path and key.
@@ -109,18 +121,21 @@ fn joined(ips: &[IpAddr]) -> String {
 }
 
 /// The value of a `resourceFieldRef`: the amount divided by the divisor,
-/// rounded up. A limit that is not set is what the pod or the node has.
+/// rounded up. A limit that is not set is what the pod or the node has. `own`
+/// is the container that asks, if a container does; it is meant where the
+/// selector names none.
 ///
 /// # Errors
 /// If resource, container or divisor are not known.
 pub fn resource(
-    view: &PodView<'_>,
-    container: &Container,
+    spec: Option<&PodSpec>,
+    own: Option<&Container>,
     selector: &ResourceFieldSelector,
+    allocatable: &ComputeResources,
 ) -> Result<String, DownwardError> {
-    let container = match selector.container_name.as_deref() {
-        None | Some("") => container,
-        Some(name) => find(view.spec(), name)?,
+    let container = match (selector.container_name.as_deref(), own) {
+        (None | Some(""), Some(own)) => own,
+        (name, _) => find(spec, name.unwrap_or_default())?,
     };
     let unknown = || DownwardError::UnknownResource {
         resource: selector.resource.clone(),
@@ -134,7 +149,11 @@ pub fn resource(
     let amount = match list {
         "requests" => own.requests.get(name),
         "limits" => Some(own.limits.get(name))
-            .map(|limit| limit.filter(|l| !l.is_zero()).or_else(|| bound(view, name)))
+            .map(|limit| {
+                limit
+                    .filter(|l| !l.is_zero())
+                    .or_else(|| bound(spec, allocatable, name))
+            })
             .unwrap_or_default(),
         _ => return Err(unknown()),
     };
@@ -160,8 +179,7 @@ fn find<'a>(spec: Option<&'a PodSpec>, name: &str) -> Result<&'a Container, Down
 }
 
 /// What bounds a container that has no limit of its own.
-fn bound(view: &PodView<'_>, name: &str) -> Option<Quantity> {
-    let allocatable = view.node.allocatable;
+fn bound(spec: Option<&PodSpec>, allocatable: &ComputeResources, name: &str) -> Option<Quantity> {
     let of_node = match name {
         CPU => Quantity::from_milli(allocatable.milli_cpu),
         MEMORY => Quantity::from_value(allocatable.memory),
@@ -169,9 +187,7 @@ fn bound(view: &PodView<'_>, name: &str) -> Option<Quantity> {
         // Huge pages are never overcommitted: no limit means none.
         _ => return None,
     };
-    let of_pod = view
-        .spec()
-        .and_then(|spec| Resources::at_pod_level(spec).limits.get(name));
+    let of_pod = spec.and_then(|spec| Resources::at_pod_level(spec).limits.get(name));
     Some(of_pod.filter(|limit| !limit.is_zero()).unwrap_or(of_node))
 }
 

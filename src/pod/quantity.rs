@@ -3,7 +3,8 @@
 //! In: the text of an API quantity. Out: a [`Quantity`] that adds, compares
 //! and rounds as the API defines it: everything below the smallest step rounds
 //! away from zero, so no request is ever lost. Where upstream's 64-bit results
-//! wrap around, ours stop at the end of the range.
+//! wrap around, ours stop at the end of the range. And back: the canonical
+//! text, which the API server gives for the same amount.
 
 use std::ops::Add;
 
@@ -93,6 +94,32 @@ impl Quantity {
     #[must_use]
     pub fn is_positive(self) -> bool {
         self.nanos > 0
+    }
+
+    #[must_use]
+    pub fn is_negative(self) -> bool {
+        self.nanos < 0
+    }
+
+    /// `2`, `1500m`, `2k`: the largest decimal suffix that leaves a whole
+    /// number.
+    #[must_use]
+    pub fn to_decimal(self) -> ApiQuantity {
+        const SUFFIXES: [&str; 10] = ["n", "u", "m", "", "k", "M", "G", "T", "P", "E"];
+        canonical(self.nanos, 1000, &SUFFIXES)
+    }
+
+    /// `24684096Ki`: the largest binary suffix that leaves a whole number. What
+    /// is below 1024, or not whole itself, has no binary form and is written as
+    /// decimal.
+    #[must_use]
+    pub fn to_binary(self) -> ApiQuantity {
+        const SUFFIXES: [&str; 7] = ["", "Ki", "Mi", "Gi", "Ti", "Pi", "Ei"];
+        let units = self.nanos / NANOS_PER_UNIT;
+        if units.abs() < 1024 || self.nanos % NANOS_PER_UNIT != 0 {
+            return self.to_decimal();
+        }
+        canonical(units, 1024, &SUFFIXES)
     }
 
     fn scaled(self, step: i128) -> i64 {
@@ -214,6 +241,20 @@ fn magnitude(whole: &str, fraction: &str, scale: Scale) -> i128 {
         (false, None) => 1,
     };
     i128::try_from(nanos).unwrap_or(MAX_NANOS).min(MAX_NANOS)
+}
+
+fn canonical(amount: i128, step: i128, suffixes: &[&str]) -> ApiQuantity {
+    if amount == 0 {
+        return ApiQuantity("0".to_owned());
+    }
+    let mut number = amount;
+    let mut suffixes = suffixes.iter().peekable();
+    let mut suffix = suffixes.next();
+    while number % step == 0 && suffixes.peek().is_some() {
+        number /= step;
+        suffix = suffixes.next();
+    }
+    ApiQuantity(format!("{number}{}", suffix.copied().unwrap_or_default()))
 }
 
 fn length(digits: &str) -> i64 {

@@ -1,33 +1,20 @@
-//! What a pod says about itself in files: metadata fields and the resources of
-//! its containers. Pure.
+//! What files of a pod may say about it, over what environment variables may:
+//! all its labels and annotations. Pure; the rest is `pod::downward`'s.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
-use k8s_openapi::api::core::v1::{
-    Container, Pod, PodSpec, ResourceFieldSelector, ResourceRequirements,
-};
+use k8s_openapi::api::core::v1::Pod;
 
-use super::quantity::{ParseQuantityError, Quantity};
-use crate::pod::facts::ComputeResources;
+use crate::pod::downward;
 
 /// Why a downward API item has no value.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(super) enum DownwardError {
     #[error("unsupported fieldPath: {0}")]
     Field(String),
-    #[error("container {0} not found")]
-    Container(String),
-    #[error("unsupported container resource : {0}")]
-    Resource(String),
-    #[error("the divisor of {0} must be positive")]
-    Divisor(String),
-    #[error("cannot compute {resource}")]
-    Quantity {
-        resource: String,
-        #[source]
-        source: ParseQuantityError,
-    },
+    #[error(transparent)]
+    Resource(#[from] downward::DownwardError),
     #[error("the item for {0} has neither fieldRef nor resourceFieldRef")]
     NoSource(String),
 }
@@ -36,26 +23,11 @@ pub(super) enum DownwardError {
 /// `.uid`, `.labels`, `.annotations`, or one label or annotation by subscript.
 pub(super) fn field(pod: &Pod, path: &str) -> Result<String, DownwardError> {
     let metadata = &pod.metadata;
-    let text = |value: &Option<String>| value.clone().unwrap_or_default();
-    if let Some((map, key)) = path
-        .strip_suffix("']")
-        .and_then(|path| path.split_once("['"))
-    {
-        let map = match map {
-            "metadata.labels" => &metadata.labels,
-            "metadata.annotations" => &metadata.annotations,
-            _ => return Err(DownwardError::Field(path.to_owned())),
-        };
-        let value = map.as_ref().and_then(|map| map.get(key));
-        return Ok(value.cloned().unwrap_or_default());
-    }
     match path {
-        "metadata.name" => Ok(text(&metadata.name)),
-        "metadata.namespace" => Ok(text(&metadata.namespace)),
-        "metadata.uid" => Ok(text(&metadata.uid)),
         "metadata.labels" => Ok(map_text(metadata.labels.as_ref())),
         "metadata.annotations" => Ok(map_text(metadata.annotations.as_ref())),
-        _ => Err(DownwardError::Field(path.to_owned())),
+        _ => downward::metadata_field(metadata, path)
+            .ok_or_else(|| DownwardError::Field(path.to_owned())),
     }
 }
 
@@ -106,82 +78,6 @@ fn is_printable(c: char) -> bool {
     let mut with_base = String::from("a");
     with_base.push(c);
     with_base.escape_debug().count() == 2 || c == '\''
-}
-
-/// The value of a `resourceFieldRef`: the quantity divided by the divisor and
-/// rounded up. A limit that is not set is what the pod, or else the node, can
-/// give; a request that is not set is 0.
-pub(super) fn resource(
-    pod: &Pod,
-    selector: &ResourceFieldSelector,
-    allocatable: &ComputeResources,
-) -> Result<String, DownwardError> {
-    let name = selector.container_name.as_deref().unwrap_or_default();
-    let spec = pod.spec.as_ref();
-    let container = spec
-        .and_then(|spec| find_container(spec, name))
-        .ok_or_else(|| DownwardError::Container(name.to_owned()))?;
-    let unknown = || DownwardError::Resource(selector.resource.clone());
-    let (group, resource) = selector.resource.split_once('.').ok_or_else(unknown)?;
-    let own = |resources: Option<&ResourceRequirements>| {
-        let list = resources.and_then(|resources| match group {
-            "limits" => resources.limits.as_ref(),
-            _ => resources.requests.as_ref(),
-        });
-        list.and_then(|list| list.get(resource)).cloned()
-    };
-    let quantity_error = |source| DownwardError::Quantity {
-        resource: selector.resource.clone(),
-        source,
-    };
-    let node = node_amount(resource, allocatable).ok_or_else(unknown)?;
-    let quantity = match group {
-        "limits" => own(container.resources.as_ref())
-            .or_else(|| own(spec.and_then(|spec| spec.resources.as_ref()))),
-        "requests" => own(container.resources.as_ref()),
-        _ => return Err(unknown()),
-    };
-    let amount = match (quantity, group) {
-        (Some(quantity), _) => Quantity::try_from(&quantity).map_err(quantity_error)?,
-        (None, "limits") => node,
-        (None, _) => Quantity::default(),
-    };
-    let divisor = match &selector.divisor {
-        Some(divisor) if divisor.0 != "0" => Quantity::try_from(divisor).map_err(quantity_error)?,
-        _ => Quantity::from_value(1),
-    };
-    if !divisor.is_positive() {
-        return Err(DownwardError::Divisor(selector.resource.clone()));
-    }
-    let share = if resource == "cpu" {
-        ceil_div(amount.milli_value(), divisor.milli_value())
-    } else {
-        ceil_div(amount.value(), divisor.value())
-    };
-    Ok(share.to_string())
-}
-
-/// Division rounding up; the divisor is positive.
-fn ceil_div(value: i64, divisor: i64) -> i64 {
-    value.div_euclid(divisor) + i64::from(value.rem_euclid(divisor) != 0)
-}
-
-fn find_container<'a>(spec: &'a PodSpec, name: &str) -> Option<&'a Container> {
-    let containers = spec.containers.iter();
-    let mut all = containers.chain(spec.init_containers.iter().flatten());
-    all.find(|container| container.name == name)
-}
-
-/// What the node can give of a resource; `None` if it is not one that a file
-/// can show. Huge pages have no default.
-fn node_amount(resource: &str, allocatable: &ComputeResources) -> Option<Quantity> {
-    match resource {
-        "cpu" => Some(Quantity::from_milli(allocatable.milli_cpu)),
-        "memory" => Some(Quantity::from_value(allocatable.memory)),
-        "ephemeral-storage" => Some(Quantity::from_value(allocatable.ephemeral_storage)),
-        _ if resource.starts_with("hugepages-") => Some(Quantity::default()),
-        _ => None,
-    }
 }
 
 #[cfg(test)]

@@ -9,7 +9,7 @@
 //!          └► needs ─► fetch (API) ─► payload ─► apply: mkdir, tmpfs, atomic writer, fsGroup
 //! ```
 //!
-//! `plan`, `payload`, `downward`, `path` and `quantity` are pure; `fetch`
+//! `plan`, `payload`, `downward` and `path` are pure; `fetch`
 //! talks to the API server through ports; everything else touches the disk and
 //! runs on blocking threads. The kernel must know `openat2` (5.6 or later):
 //! that is how removal is kept from leaving a volume.
@@ -34,7 +34,6 @@ mod path;
 mod payload;
 mod plan;
 mod port;
-mod quantity;
 mod remove;
 mod setup;
 mod tokens;

@@ -17,6 +17,7 @@ use super::downward::{self, DownwardError};
 use super::path::{PathError, RelativePath};
 use super::plan::{FileSource, FilesKind, FilesVolume, ObjectSource, Presence, TokenKey, mode};
 use crate::apiserver::{ApiError, Disposition};
+use crate::pod::downward::resource;
 use crate::pod::facts::ComputeResources;
 
 /// Mode of files that only their owner should read.
@@ -367,7 +368,10 @@ impl Builder<'_> {
     ) -> Result<(RelativePath, File), SourceError> {
         let value = match (&item.field_ref, &item.resource_field_ref) {
             (Some(selector), _) => downward::field(self.pod, &selector.field_path)?,
-            (None, Some(selector)) => downward::resource(self.pod, selector, self.allocatable)?,
+            (None, Some(selector)) => {
+                resource(self.pod.spec.as_ref(), None, selector, self.allocatable)
+                    .map_err(DownwardError::from)?
+            }
             (None, None) => return Err(DownwardError::NoSource(item.path.clone()).into()),
         };
         let file = File {

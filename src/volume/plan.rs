@@ -8,14 +8,15 @@ use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use k8s_openapi::api::core::v1::{
-    Container, DownwardAPIVolumeFile, EmptyDirVolumeSource, HostPathVolumeSource, KeyToPath, Pod,
-    PodSpec, ProjectedVolumeSource, ResourceRequirements, Volume, VolumeProjection,
+    DownwardAPIVolumeFile, EmptyDirVolumeSource, HostPathVolumeSource, KeyToPath, Pod, PodSpec,
+    ProjectedVolumeSource, Volume, VolumeProjection,
 };
 
 use super::VolumeError;
 use super::path::{PathError, component};
-use super::quantity::{ParseQuantityError, Quantity};
 use crate::pod::facts::ComputeResources;
+use crate::pod::quantity::{ParseQuantityError, Quantity};
+use crate::pod::resources::{Overhead, requests_limits};
 
 /// `defaultMode` where a spec has none.
 const DEFAULT_MODE: u32 = 0o644;
@@ -147,7 +148,7 @@ pub fn plan(pod: &Pod, allocatable: &ComputeResources) -> Result<Vec<VolumeSetup
         .flatten()
         .filter(|volume| mounted.contains(volume.name.as_str()))
         .map(|volume| {
-            let kind = plan_volume(volume, spec, allocatable)
+            let kind = plan_volume(volume, pod, spec, allocatable)
                 .map_err(|error| VolumeError::set_up(&volume.name, error))?;
             Ok(VolumeSetup {
                 name: volume.name.clone(),
@@ -177,11 +178,12 @@ fn mounted_names(spec: &PodSpec) -> BTreeSet<&str> {
 
 fn plan_volume(
     volume: &Volume,
+    pod: &Pod,
     spec: &PodSpec,
     allocatable: &ComputeResources,
 ) -> Result<VolumeKind, PlanError> {
     component(&volume.name).map_err(PlanError::Name)?;
-    let memory = |limit| tmpfs_size(spec, allocatable, limit).map_err(PlanError::Size);
+    let memory = |limit| tmpfs(pod, allocatable, limit);
     if let Some(source) = &volume.empty_dir {
         return plan_empty_dir(source, memory);
     }
@@ -192,7 +194,7 @@ fn plan_volume(
         let medium = match kind {
             FilesKind::ConfigMap => Medium::Disk,
             FilesKind::Secret | FilesKind::DownwardApi | FilesKind::Projected => {
-                memory(Quantity::default())?
+                memory(Quantity::ZERO)
             }
         };
         return Ok(VolumeKind::Files(FilesVolume {
@@ -240,18 +242,14 @@ fn plan_files(volume: &Volume, spec: &PodSpec) -> Result<Option<FilesPlan>, Plan
 
 fn plan_empty_dir(
     source: &EmptyDirVolumeSource,
-    memory: impl Fn(Quantity) -> Result<Medium, PlanError>,
+    memory: impl Fn(Quantity) -> Medium,
 ) -> Result<VolumeKind, PlanError> {
     let medium = match source.medium.as_deref().unwrap_or_default() {
         "" => Medium::Disk,
         "Memory" => {
             let limit = source.size_limit.as_ref().map(Quantity::try_from);
-            memory(
-                limit
-                    .transpose()
-                    .map_err(PlanError::Size)?
-                    .unwrap_or_default(),
-            )?
+            let limit = limit.transpose().map_err(PlanError::Size)?;
+            memory(limit.unwrap_or_default())
         }
         other => return Err(PlanError::Medium(other.to_owned())),
     };
@@ -373,14 +371,10 @@ fn unsupported_type(volume: &Volume) -> Option<&'static str> {
 
 /// The smallest of what the node can give, what the pod may use if that is
 /// bounded, and the volume's own limit if it has one.
-fn tmpfs_size(
-    spec: &PodSpec,
-    allocatable: &ComputeResources,
-    limit: Quantity,
-) -> Result<Medium, ParseQuantityError> {
+fn tmpfs(pod: &Pod, allocatable: &ComputeResources, limit: Quantity) -> Medium {
     let bounds = [
         Some(Quantity::from_value(allocatable.memory)),
-        memory_limit(spec)?,
+        memory_limit(pod),
         Some(limit),
     ];
     let size = bounds
@@ -389,56 +383,16 @@ fn tmpfs_size(
         .filter(|bound| bound.is_positive())
         .min();
     let bytes = size.unwrap_or_default().value();
-    Ok(Medium::Memory {
+    Medium::Memory {
         // A size of 0, when nothing is known, means unbounded to the kernel.
         size: u64::try_from(bytes).unwrap_or(0),
-    })
+    }
 }
 
-/// The memory that a pod as a whole may use: its own limit, or what its
-/// containers add up to if each of them has one.
-fn memory_limit(spec: &PodSpec) -> Result<Option<Quantity>, ParseQuantityError> {
-    let limit = |resources: Option<&ResourceRequirements>| {
-        let limits = resources.and_then(|resources| resources.limits.as_ref());
-        let memory = limits.and_then(|limits| limits.get("memory"));
-        memory.map(Quantity::try_from).transpose()
-    };
-    if let Some(amount) = limit(spec.resources.as_ref())? {
-        return Ok(Some(amount));
-    }
-    let mut sidecars = Quantity::default();
-    let mut highest_init = Quantity::default();
-    for container in spec.init_containers.iter().flatten() {
-        let Some(amount) = limit(container.resources.as_ref())?.filter(|a| a.is_positive()) else {
-            return Ok(None);
-        };
-        if is_sidecar(container) {
-            sidecars = sidecars + amount;
-            highest_init = highest_init.max(sidecars);
-        } else {
-            highest_init = highest_init.max(sidecars + amount);
-        }
-    }
-    let mut regular = sidecars;
-    for container in &spec.containers {
-        let Some(amount) = limit(container.resources.as_ref())?.filter(|a| a.is_positive()) else {
-            return Ok(None);
-        };
-        regular = regular + amount;
-    }
-    let overhead = spec
-        .overhead
-        .as_ref()
-        .and_then(|overhead| overhead.get("memory"));
-    let overhead = overhead
-        .map(Quantity::try_from)
-        .transpose()?
-        .unwrap_or_default();
-    Ok(Some(regular.max(highest_init) + overhead))
-}
-
-fn is_sidecar(container: &Container) -> bool {
-    container.restart_policy.as_deref() == Some("Always")
+/// The memory that a pod as a whole may use, if it is bounded.
+fn memory_limit(pod: &Pod) -> Option<Quantity> {
+    let resources = requests_limits(pod, Overhead::Included);
+    resources.memory_limited.then(|| resources.limits.memory())
 }
 
 /// Permission bits of a spec; `None` if it has none or they make no sense.

@@ -5,11 +5,11 @@ use std::time::Duration;
 
 use super::super::cli::NodeFlags;
 use super::super::duration::GoDuration;
-use super::super::quantity::Quantity;
 use super::super::raw::{KubeletConfiguration, TextMap};
 use super::super::schema::Setting;
 use super::super::sections::{EvictionConfig, EvictionSignal, SoftThreshold, ThresholdValue};
 use super::Problems;
+use crate::pod::quantity::Quantity;
 
 /// Signals by the names they have in configuration.
 const SIGNALS: [(&str, EvictionSignal); 9] = [
@@ -124,7 +124,7 @@ fn parse(given: &str, bound: Bound) -> Result<ThresholdValue, String> {
         return Ok(ThresholdValue::Percent(percent));
     }
     let quantity = Quantity::parse(given)
-        .ok_or_else(|| format!("{given:?} is neither a quantity nor a percentage"))?;
+        .map_err(|_| format!("{given:?} is neither a quantity nor a percentage"))?;
     if quantity.is_negative() || (bound == Bound::Threshold && quantity.is_zero()) {
         return Err(format!("{given:?} is not positive"));
     }

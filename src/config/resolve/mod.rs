@@ -21,10 +21,10 @@ use super::duration::GoDuration;
 use super::error::{ConfigError, Origin, Problem};
 use super::flags;
 use super::gates::FeatureGates;
-use super::quantity::Quantity;
 use super::raw::{KubeletConfiguration, TextMap};
 use super::schema::Setting;
 use super::sections::{Config, PathsConfig, ProcessConfig, RateLimit, SourceConfig};
+use crate::pod::quantity::Quantity;
 
 /// What sections are made from.
 pub(super) struct Inputs<'a> {
@@ -253,13 +253,13 @@ impl Problems {
                 self.add(entry.invalid(format!("{name:?} is not one of {known}")));
             }
             match Quantity::parse(&given) {
-                None => self.add(entry.invalid(format!(
+                Err(_) => self.add(entry.invalid(format!(
                     "{given:?} is not a quantity like \"100m\" or \"1Gi\""
                 ))),
-                Some(quantity) if quantity.is_negative() => {
+                Ok(quantity) if quantity.is_negative() => {
                     self.add(entry.invalid("must not be negative"));
                 }
-                Some(_) => {}
+                Ok(_) => {}
             }
             quantities.insert(name, given);
         }

@@ -5,7 +5,6 @@ use std::path::{Path, PathBuf};
 
 use super::super::cli::{NodeFlags, given};
 use super::super::duration::GoDuration;
-use super::super::quantity::Quantity;
 use super::super::raw::KubeletConfiguration;
 use super::super::schema::Setting;
 use super::super::sections::{
@@ -13,6 +12,7 @@ use super::super::sections::{
     SwapBehavior,
 };
 use super::{Problems, file_path, text};
+use crate::pod::quantity::Quantity;
 
 /// User-namespace ranges come in multiples of this many ids.
 const USER_NAMESPACE_UNIT: i64 = 65_536;
@@ -183,9 +183,8 @@ pub(super) fn container_logs(
     let size = &raw.container_log_max_size;
     let max_bytes = match Quantity::parse(&size.get()) {
         // A negative size is upstream's way to turn rotation off.
-        Some(quantity) if quantity.is_negative() => None,
-        Some(quantity) => Some(quantity.ceil()),
-        None => {
+        Ok(quantity) => u64::try_from(quantity.value()).ok(),
+        Err(_) => {
             let given = size.get();
             problems.add(size.invalid(format!("{given:?} is not a quantity like \"10Mi\"")));
             None

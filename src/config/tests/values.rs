@@ -1,4 +1,4 @@
-//! Durations, quantities and labels.
+//! Durations and labels.
 
 use std::time::Duration;
 
@@ -6,7 +6,6 @@ use proptest::prelude::*;
 
 use super::super::duration::GoDuration;
 use super::super::labels;
-use super::super::quantity::Quantity;
 
 #[test]
 fn durations_are_gos() {
@@ -45,39 +44,6 @@ fn durations_are_gos() {
         assert!(bad.parse::<GoDuration>().is_err(), "{bad}");
     }
     assert_eq!(GoDuration::from_secs(-1).to_std(), Duration::ZERO);
-}
-
-#[test]
-fn quantities_are_kubernetes() {
-    let table = [
-        ("0", Some(0)),
-        ("100", Some(100)),
-        ("10Mi", Some(10 << 20)),
-        ("1.5Gi", Some(3 << 29)),
-        ("1k", Some(1000)),
-        ("1e3", Some(1000)),
-        ("1E3", Some(1000)),
-        ("1E", Some(1_000_000_000_000_000_000)),
-        ("250m", Some(1)),
-        ("1001m", Some(2)),
-        ("-5", Some(0)),
-        (".5", Some(1)),
-        ("9Ei", Some(9 << 60)),
-        ("99Ei", Some(u64::MAX)),
-        ("", None),
-        ("1GiB", None),
-        ("1 Gi", None),
-        ("Mi", None),
-        ("1.2.3", None),
-        ("1e", None),
-        ("1K", None),
-        ("٣", None),
-    ];
-    for (text, units) in table {
-        assert_eq!(Quantity::parse(text).map(Quantity::ceil), units, "{text}");
-    }
-    assert!(Quantity::parse("-1m").unwrap().is_negative());
-    assert!(Quantity::parse("0.00Gi").unwrap().is_zero());
 }
 
 #[test]
@@ -124,7 +90,6 @@ proptest! {
     #[test]
     fn parsers_take_any_text(text in ".*") {
         let _ = text.parse::<GoDuration>();
-        let _ = Quantity::parse(&text).map(Quantity::ceil);
         let _ = labels::refusal(&text, &text);
     }
 

@@ -1,6 +1,7 @@
 //! Tables and goldens; nothing here touches a machine.
 
 use super::*;
+use crate::pod::quantity::Quantity;
 
 fn at(second: i64) -> Timestamp {
     Timestamp::from_second(1_700_000_000 + second).unwrap()
@@ -22,7 +23,7 @@ fn checked() -> RuntimeHealth {
 
 fn capacity() -> ResourceList {
     ["cpu", "memory", "pods"]
-        .map(|name| (name.to_owned(), super::super::quantity::decimal(1)))
+        .map(|name| (name.to_owned(), Quantity::from_value(1).to_decimal()))
         .into()
 }
 

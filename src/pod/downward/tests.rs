@@ -80,14 +80,10 @@ fn on_the_hosts_network_the_hosts_addresses_are_the_pods() {
 
 fn value(spec: &str, selector: &str) -> Result<String, String> {
     let pod = with_spec(spec);
-    let node = node();
-    let view = PodView {
-        pod: &pod,
-        sandbox_ips: &[],
-        node: &node,
-    };
     let selector: ResourceFieldSelector = serde_saphyr::from_str(selector).unwrap();
-    resource(&view, first(&pod), &selector).map_err(|error| error.to_string())
+    let spec = pod.pod.spec.as_ref();
+    let own = Some(first(&pod));
+    resource(spec, own, &selector, &node().allocatable).map_err(|error| error.to_string())
 }
 
 #[test]
@@ -110,6 +106,7 @@ fn resources_are_divided_and_rounded_up() {
         ("{resource: limits.hugepages-2Mi}", "0"),
         ("{resource: requests.cpu, containerName: b}", "3"),
         ("{resource: limits.cpu, divisor: -1m}", "-1500"),
+        ("{resource: limits.memory, divisor: 96Mi}", "3"),
     ] {
         assert_eq!(value(spec, selector), Ok(expected.into()), "{selector}");
     }
@@ -158,5 +155,26 @@ fn unknown_resources_are_refused() {
         ),
     ] {
         assert_eq!(value(bare, selector), Err(message.into()));
+    }
+}
+
+#[test]
+fn a_file_names_the_container_it_tells_of() {
+    let pod = with_spec(
+        "{containers: [{name: a, resources: {limits: {cpu: 2}}}],
+          initContainers: [{name: i, resources: {limits: {memory: 1Mi}}}]}",
+    );
+    let read = |selector: &str| {
+        let selector: ResourceFieldSelector = serde_saphyr::from_str(selector).unwrap();
+        let spec = pod.pod.spec.as_ref();
+        resource(spec, None, &selector, &node().allocatable).map_err(|error| error.to_string())
+    };
+    for (selector, expected) in [
+        ("{resource: limits.cpu, containerName: a}", Ok("2")),
+        ("{resource: limits.memory, containerName: i}", Ok("1048576")),
+        ("{resource: limits.cpu}", Err("container  not found")),
+    ] {
+        let expected = expected.map(str::to_owned).map_err(str::to_owned);
+        assert_eq!(read(selector), expected, "{selector}");
     }
 }

@@ -141,7 +141,12 @@ impl Sources<'_> {
         if let Some(field) = &source.field_ref {
             Ok(Some(downward::field(view, &field.field_path)?))
         } else if let Some(resource) = &source.resource_field_ref {
-            Ok(Some(downward::resource(view, container, resource)?))
+            Ok(Some(downward::resource(
+                view.pod.pod.spec.as_ref(),
+                Some(container),
+                resource,
+                &view.node.allocatable,
+            )?))
         } else if let Some(wanted) = &source.config_map_key_ref {
             self.config_map_value(wanted)
         } else if let Some(wanted) = &source.secret_key_ref {

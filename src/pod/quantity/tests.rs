@@ -94,7 +94,39 @@ fn refuses_what_is_no_quantity() {
     }
 }
 
+#[test]
+fn canonical_forms() {
+    let units = Quantity::from_value;
+    for (quantity, text) in [
+        (units(0).to_binary(), "0"),
+        (units(24_684_096 * 1024).to_binary(), "24684096Ki"),
+        (units(1 << 30).to_binary(), "1Gi"),
+        (units(1500).to_binary(), "1500"),
+        (units(1000).to_binary(), "1k"),
+        (Quantity::from_milli(2_048_500).to_binary(), "2048500m"),
+        (units(i64::MAX).to_binary(), "9223372036854775807"),
+        (units(-2048).to_binary(), "-2Ki"),
+        (units(0).to_decimal(), "0"),
+        (units(110).to_decimal(), "110"),
+        (units(2000).to_decimal(), "2k"),
+        (Quantity::from_milli(2000).to_decimal(), "2"),
+        (Quantity::from_milli(1930).to_decimal(), "1930m"),
+        (Quantity::from_milli(1_000_000).to_decimal(), "1k"),
+        (Quantity::from_milli(0).to_decimal(), "0"),
+        (Quantity::parse("1n").unwrap().to_decimal(), "1n"),
+    ] {
+        assert_eq!(quantity.0, text);
+    }
+}
+
 proptest! {
+    #[test]
+    fn canonical_forms_read_back(text in "-?[0-9]{1,6}(\\.[0-9]{1,4})?(m|k|Mi|G)?") {
+        let quantity = Quantity::parse(&text).unwrap();
+        prop_assert_eq!(Quantity::try_from(&quantity.to_decimal()), Ok(quantity));
+        prop_assert_eq!(Quantity::try_from(&quantity.to_binary()), Ok(quantity));
+    }
+
     #[test]
     fn whole_numbers_come_back(n in any::<i64>()) {
         prop_assert_eq!(Quantity::parse(&n.to_string()).unwrap().value(), n.max(-i64::MAX));

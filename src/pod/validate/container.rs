@@ -6,8 +6,9 @@ use k8s_openapi::api::core::v1::{
     Container, ContainerPort, PodSpec, ResourceRequirements, VolumeMount,
 };
 
-use super::name::{Format, is_quantity};
+use super::name::Format;
 use super::{FieldError, Seen, one_of, required_name};
+use crate::pod::quantity::Quantity;
 
 pub(super) fn check(spec: &PodSpec, volumes: &BTreeSet<&str>, errors: &mut Vec<FieldError>) {
     if spec.containers.is_empty() {
@@ -103,19 +104,12 @@ fn check_resources(path: &str, resources: &ResourceRequirements, errors: &mut Ve
                 continue;
             }
             let path = format!("{path}.{field}[{name}]");
-            if !is_quantity(&quantity.0) {
-                errors.push(FieldError::invalid(
-                    path,
-                    &quantity.0,
-                    "must be a number with an optional suffix such as m, k, Mi or Gi",
-                ));
-            } else if quantity.0.starts_with('-') {
-                errors.push(FieldError::invalid(
-                    path,
-                    &quantity.0,
-                    "must be greater than or equal to 0",
-                ));
-            }
+            let rule = match Quantity::try_from(quantity) {
+                Err(_) => "must be a number with an optional suffix such as m, k, Mi or Gi",
+                Ok(amount) if amount.is_negative() => "must be greater than or equal to 0",
+                Ok(_) => continue,
+            };
+            errors.push(FieldError::invalid(path, &quantity.0, rule));
         }
     }
 }

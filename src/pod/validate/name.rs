@@ -79,26 +79,3 @@ fn is_label(name: &str) -> bool {
     let inner = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
     !name.is_empty() && name.bytes().all(inner) && !name.starts_with('-') && !name.ends_with('-')
 }
-
-/// Whether the text reads as a resource quantity: a decimal number with a
-/// binary, decimal or exponent suffix. Its size is not looked at.
-pub(super) fn is_quantity(text: &str) -> bool {
-    let unsigned = text.strip_prefix(['+', '-']).unwrap_or(text);
-    let number_len = unsigned
-        .find(|c: char| !c.is_ascii_digit() && c != '.')
-        .unwrap_or(unsigned.len());
-    let (number, suffix) = unsigned.split_at(number_len);
-    let digits = number.bytes().filter(u8::is_ascii_digit).count();
-    digits > 0 && number.len() - digits <= 1 && is_quantity_suffix(suffix)
-}
-
-fn is_quantity_suffix(suffix: &str) -> bool {
-    match suffix {
-        "" | "n" | "u" | "m" | "k" | "M" | "G" | "T" | "P" | "E" => true,
-        "Ki" | "Mi" | "Gi" | "Ti" | "Pi" | "Ei" => true,
-        _ => suffix
-            .strip_prefix(['e', 'E'])
-            .map(|exponent| exponent.strip_prefix(['+', '-']).unwrap_or(exponent))
-            .is_some_and(|digits| !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit())),
-    }
-}

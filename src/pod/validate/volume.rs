@@ -4,8 +4,9 @@ use std::collections::BTreeSet;
 
 use k8s_openapi::api::core::v1::{PodSpec, Volume};
 
-use super::name::{Format, is_quantity};
+use super::name::Format;
 use super::{FieldError, Seen, required_name};
+use crate::pod::quantity::Quantity;
 
 const HOST_PATH_TYPES: [&str; 8] = [
     "",
@@ -58,7 +59,7 @@ fn check_source(path: &str, volume: &Volume, errors: &mut Vec<FieldError>) {
         .empty_dir
         .as_ref()
         .and_then(|empty_dir| empty_dir.size_limit.as_ref())
-        && (!is_quantity(&limit.0) || limit.0.starts_with('-'))
+        && Quantity::try_from(limit).map_or(true, Quantity::is_negative)
     {
         errors.push(FieldError::forbidden(
             format!("{path}.emptyDir.sizeLimit"),

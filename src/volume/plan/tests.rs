@@ -98,7 +98,8 @@ fn what_cannot_be_set_up_is_named() {
         ),
         (
             json!({"emptyDir": {"medium": "Memory", "sizeLimit": "lots"}}),
-            "cannot size the tmpfs: invalid quantity \"lots\"",
+            "cannot size the tmpfs: quantity \"lots\" is not a number with an optional suffix \
+             (n u m k M G T P E, Ki Mi Gi Ti Pi Ei) or exponent",
         ),
         (
             json!({"projected": {"sources": [{"clusterTrustBundle": {"path": "p"}}]}}),
