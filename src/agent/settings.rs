@@ -46,9 +46,9 @@ fn rate(limit: RateLimit) -> Rate {
 
 pub(super) fn runtime(config: &Config) -> RuntimeSettings {
     RuntimeSettings {
-        endpoint: config.runtime.endpoint.clone().into(),
+        endpoint: config.runtime.endpoint.clone(),
         image_endpoint: (config.runtime.image_endpoint != config.runtime.endpoint)
-            .then(|| config.runtime.image_endpoint.clone().into()),
+            .then(|| config.runtime.image_endpoint.clone()),
         request_timeout: config.runtime.request_timeout,
         pod_logs_dir: config.paths.pod_logs_dir.clone(),
         container_links_dir: CONTAINER_LINKS.into(),

@@ -5,19 +5,18 @@
 //! made again by the first call after it broke; nothing reconnects by itself,
 //! so a dead runtime costs nothing while nobody asks.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use hyper_util::rt::TokioIo;
 use tokio::net::UnixStream;
 use tokio::time::Instant;
-use tonic::transport::Channel;
+use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Response, Status};
 
 use super::cri::image_service_client::ImageServiceClient;
 use super::cri::runtime_service_client::RuntimeServiceClient;
 use super::cri::{self, ContainerFilter, PodSandboxFilter};
-use super::settings::Endpoint;
 use super::{Metrics, RuntimeError};
 
 #[cfg(test)]
@@ -33,16 +32,16 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 pub(super) const RUNTIME_API_VERSION: &str = "0.1.0";
 
 /// Opens a channel that connects when it is first used.
-pub(super) fn channel(endpoint: &Endpoint) -> Channel {
-    let path = endpoint.path().to_owned();
+pub(super) fn channel(socket: &Path) -> Channel {
+    let socket = socket.to_owned();
     // The URI is not resolved; it makes the authority `localhost`.
-    tonic::transport::Endpoint::from_static("http://localhost")
+    Endpoint::from_static("http://localhost")
         .connect_timeout(CONNECT_TIMEOUT)
-        .connect_with_connector_lazy(tower::service_fn(move |_| dial(path.clone())))
+        .connect_with_connector_lazy(tower::service_fn(move |_| dial(socket.clone())))
 }
 
-async fn dial(path: PathBuf) -> std::io::Result<TokioIo<UnixStream>> {
-    UnixStream::connect(path).await.map(TokioIo::new)
+async fn dial(socket: PathBuf) -> std::io::Result<TokioIo<UnixStream>> {
+    UnixStream::connect(socket).await.map(TokioIo::new)
 }
 
 /// Names of one CRI call.

@@ -50,7 +50,7 @@ pub use port::{
     ConditionFailure, ImageProgressEvent, Images, KnownPods, LocalImage, Observer, RUNTIME_DOWN,
     RuntimeHandler, RuntimeHealth, Sandboxes,
 };
-pub use settings::{Endpoint, EndpointError, PullRate, RuntimeSettings};
+pub use settings::{PullRate, RuntimeSettings};
 
 #[cfg(doc)]
 use crate::pod::ObservedPod;
@@ -116,7 +116,7 @@ impl Tasks {
 #[must_use]
 pub fn connect(settings: &RuntimeSettings, metrics: &Metrics) -> (Handles, Tasks) {
     let channel = client::channel(&settings.endpoint);
-    let images = settings.image_endpoint.as_ref();
+    let images = settings.image_endpoint.as_deref();
     let client = CriClient::new(
         channel.clone(),
         images.map_or_else(|| channel.clone(), client::channel),

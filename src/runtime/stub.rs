@@ -1,8 +1,6 @@
 //! A CRI server of the tests', on a socket of its own, for what a real runtime
 //! does not do on demand.
 
-use std::path::PathBuf;
-
 use tempfile::TempDir;
 use tokio::net::UnixListener;
 use tokio::task::JoinHandle;
@@ -11,7 +9,7 @@ use tonic::transport::Server;
 
 use super::cri::image_service_server::{ImageService, ImageServiceServer};
 use super::cri::runtime_service_server::{RuntimeService, RuntimeServiceServer};
-use super::{Endpoint, Metrics, client};
+use super::{Metrics, client};
 
 /// Serves until dropped.
 pub(super) struct Stub {
@@ -32,14 +30,9 @@ impl Stub {
     }
 
     pub(super) fn client(&self, request_timeout: std::time::Duration) -> client::CriClient {
-        let channel = client::channel(&self.endpoint());
+        let channel = client::channel(&self.dir.path().join("cri.sock"));
         let metrics = Metrics::new(&mut prometheus_client::registry::Registry::default());
         client::CriClient::new(channel.clone(), channel, request_timeout, metrics)
-    }
-
-    fn endpoint(&self) -> Endpoint {
-        let path: PathBuf = self.dir.path().join("cri.sock");
-        path.to_str().expect("UTF-8").parse().expect("endpoint")
     }
 }
 

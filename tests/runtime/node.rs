@@ -45,9 +45,8 @@ impl Node {
         let containerd = tokio::task::spawn_blocking(Containerd::start)
             .await
             .expect("containerd");
-        let endpoint = format!("unix://{}", containerd.socket().display());
         let settings = RuntimeSettings {
-            endpoint: endpoint.parse().expect("endpoint"),
+            endpoint: containerd.socket(),
             image_endpoint: None,
             request_timeout,
             pod_logs_dir: containerd.path("pods"),

@@ -35,10 +35,13 @@ pub(super) fn runtime(
     }
 }
 
-/// A Unix socket: `unix:///path`, or the path alone.
+/// A Unix socket: `unix:///path`, `unix:/path`, or the path alone.
 fn socket(setting: &Setting<String>, problems: &mut Problems) -> PathBuf {
     let endpoint = setting.get();
-    let path = endpoint.strip_prefix("unix://").unwrap_or(&endpoint);
+    let path = endpoint
+        .strip_prefix("unix://")
+        .or_else(|| endpoint.strip_prefix("unix:"))
+        .unwrap_or(&endpoint);
     if !Path::new(path).is_absolute() {
         problems.add(setting.invalid(format!(
             "{endpoint:?} is not a Unix socket like \"unix:///run/containerd/containerd.sock\""
