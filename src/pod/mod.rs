@@ -5,6 +5,7 @@
 //! Nothing in here waits, reads a clock, a file or the network; `now` is an
 //! argument. `tests/layers.rs` holds it to that.
 
+pub mod annotation;
 pub mod cgroup;
 pub mod containers;
 pub mod credentials;

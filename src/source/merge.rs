@@ -12,6 +12,7 @@ use k8s_openapi::api::core::v1::Pod;
 
 use super::manifest::ManifestSnapshot;
 use crate::apiserver::PodSnapshot;
+use crate::pod::annotation::CONFIG_MIRROR;
 use crate::pod::{
     DesiredPod, DesiredPods, Intent, Origin, PodName, PodUid, SourcesReady, Termination,
     TerminationReason,
@@ -19,10 +20,6 @@ use crate::pod::{
 
 #[cfg(test)]
 mod tests;
-
-/// Marks a pod object as the API server's image of a static pod; its value is
-/// the static pod's `kubernetes.io/config.hash`.
-pub const ANNOTATION_MIRROR: &str = "kubernetes.io/config.mirror";
 
 /// The result of [`merge()`].
 #[derive(Debug, Clone, Default)]
@@ -109,7 +106,7 @@ fn is_mirror(pod: &Pod) -> bool {
     pod.metadata
         .annotations
         .as_ref()
-        .is_some_and(|annotations| annotations.contains_key(ANNOTATION_MIRROR))
+        .is_some_and(|annotations| annotations.contains_key(CONFIG_MIRROR))
 }
 
 fn desired_from_api(

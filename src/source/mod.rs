@@ -19,5 +19,5 @@ mod merge;
 mod task;
 
 pub use manifest::{ManifestConfig, ManifestProblem, ManifestSnapshot, ManifestSource};
-pub use merge::{ANNOTATION_MIRROR, DropReason, DroppedPod, Merged, merge};
+pub use merge::{DropReason, DroppedPod, Merged, merge};
 pub use task::{Sources, run};

@@ -8,12 +8,8 @@ use std::sync::Arc;
 use k8s_openapi::api::core::v1::{Node, Pod};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 
+use crate::pod::annotation::{CONFIG_HASH, CONFIG_MIRROR};
 use crate::pod::{DesiredPod, DesiredPods, Intent, PodName, PodUid};
-
-/// On a mirror: the [config hash](HASH) of the static pod it stands for.
-pub(super) const MIRROR: &str = "kubernetes.io/config.mirror";
-/// On a static pod: the hash of its manifest, which is its UID as well.
-const HASH: &str = "kubernetes.io/config.hash";
 
 /// One write that brings mirrors closer to the static pods.
 #[derive(Debug, Clone, PartialEq)]
@@ -83,14 +79,14 @@ pub(super) fn plan(desired: &DesiredPods, node: Option<&Node>) -> Vec<MirrorStep
 fn hash(pod: &DesiredPod) -> &str {
     let annotations = pod.pod.metadata.annotations.as_ref();
     annotations
-        .and_then(|annotations| annotations.get(HASH))
+        .and_then(|annotations| annotations.get(CONFIG_HASH))
         .map_or(pod.uid.as_str(), String::as_str)
 }
 
 fn stands_for(mirror: &Pod, pod: &DesiredPod) -> bool {
     let annotations = mirror.metadata.annotations.as_ref();
     annotations
-        .and_then(|annotations| annotations.get(MIRROR))
+        .and_then(|annotations| annotations.get(CONFIG_MIRROR))
         .map(String::as_str)
         == Some(hash(pod))
 }
@@ -115,7 +111,7 @@ fn owner(node: &Node) -> Option<OwnerReference> {
 fn render(pod: &DesiredPod, owner: OwnerReference) -> Pod {
     let meta = &pod.pod.metadata;
     let mut annotations = meta.annotations.clone().unwrap_or_default();
-    annotations.insert(MIRROR.into(), hash(pod).into());
+    annotations.insert(CONFIG_MIRROR.into(), hash(pod).into());
     Pod {
         metadata: ObjectMeta {
             name: Some(pod.name.name.to_string()),

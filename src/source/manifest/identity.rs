@@ -12,18 +12,11 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Pod, PodStatus, Toleration};
 use sha2::{Digest, Sha256};
 
+use crate::pod::annotation::{CONFIG_HASH, CONFIG_MIRROR, CONFIG_SEEN, CONFIG_SOURCE};
 use crate::pod::{PodName, PodUid};
-use crate::source::merge::ANNOTATION_MIRROR;
 
 #[cfg(test)]
 mod tests;
-
-/// Equals the static pod's UID; its mirror pod carries the same value.
-pub const ANNOTATION_HASH: &str = "kubernetes.io/config.hash";
-/// Which source a pod came from: here always `file`.
-pub const ANNOTATION_SOURCE: &str = "kubernetes.io/config.source";
-/// When this process first saw the pod, RFC 3339 with nanoseconds.
-pub const ANNOTATION_SEEN: &str = "kubernetes.io/config.seen";
 
 /// 128 bits, as many as a UUID has.
 const UID_BYTES: usize = 16;
@@ -49,9 +42,9 @@ pub(super) fn adopt(
     }
     meta.uid = Some(uid.to_string());
     meta.annotations.get_or_insert_default().extend([
-        (ANNOTATION_HASH.to_owned(), uid.to_string()),
-        (ANNOTATION_SOURCE.to_owned(), "file".to_owned()),
-        (ANNOTATION_SEEN.to_owned(), format!("{seen:.9}")),
+        (CONFIG_HASH.to_owned(), uid.to_string()),
+        (CONFIG_SOURCE.to_owned(), "file".to_owned()),
+        (CONFIG_SEEN.to_owned(), format!("{seen:.9}")),
     ]);
 
     let spec = pod.spec.get_or_insert_default();
@@ -73,12 +66,7 @@ fn forget_cluster_life(pod: &mut Pod) {
     pod.metadata.deletion_timestamp = None;
     pod.metadata.deletion_grace_period_seconds = None;
     if let Some(annotations) = &mut pod.metadata.annotations {
-        for key in [
-            ANNOTATION_MIRROR,
-            ANNOTATION_HASH,
-            ANNOTATION_SOURCE,
-            ANNOTATION_SEEN,
-        ] {
+        for key in [CONFIG_MIRROR, CONFIG_HASH, CONFIG_SOURCE, CONFIG_SEEN] {
             annotations.remove(key);
         }
     }

@@ -17,10 +17,11 @@ use std::time::{Duration, SystemTime};
 use jiff::Timestamp;
 use sha2::{Digest, Sha256};
 
+use super::ManifestSnapshot;
 use super::compile::{self, Compiled};
 use super::decode::Finding;
 use super::problem::{Effect, MAX_MANIFEST_BYTES, ManifestProblem, Reason};
-use super::{ManifestSnapshot, identity};
+use crate::pod::annotation::CONFIG_SEEN;
 use crate::pod::{DesiredPod, PodName, PodUid};
 
 #[cfg(test)]
@@ -304,13 +305,13 @@ fn keep_first_sight(mut compiled: Compiled, known: Option<&Arc<DesiredPod>>) -> 
         .metadata
         .annotations
         .as_ref()
-        .and_then(|annotations| annotations.get(identity::ANNOTATION_SEEN));
+        .and_then(|annotations| annotations.get(CONFIG_SEEN));
     if let Some(seen) = seen {
         Arc::make_mut(&mut compiled.pod.pod)
             .metadata
             .annotations
             .get_or_insert_default()
-            .insert(identity::ANNOTATION_SEEN.to_owned(), seen.clone());
+            .insert(CONFIG_SEEN.to_owned(), seen.clone());
     }
     compiled
 }

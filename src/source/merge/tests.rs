@@ -21,7 +21,7 @@ fn pod(uid: &str, name: &str) -> Pod {
 
 fn mirror(uid: &str, name: &str) -> Pod {
     let mut pod = pod(uid, name);
-    pod.metadata.annotations = Some([(ANNOTATION_MIRROR.to_owned(), "hash".to_owned())].into());
+    pod.metadata.annotations = Some([(CONFIG_MIRROR.to_owned(), "hash".to_owned())].into());
     pod
 }
 

@@ -38,10 +38,7 @@ fn the_pod_is_marked_as_this_node_s() {
     assert_eq!(name, PodName::new("default", "web-node-1"));
     let mut shown = serde_json::to_value(&pod).expect("serialisable");
     assert_eq!(shown["metadata"]["uid"], uid.as_str());
-    assert_eq!(
-        shown["metadata"]["annotations"][ANNOTATION_HASH],
-        uid.as_str()
-    );
+    assert_eq!(shown["metadata"]["annotations"][CONFIG_HASH], uid.as_str());
     for field in [
         "/metadata/uid",
         "/metadata/annotations/kubernetes.io~1config.hash",
@@ -95,11 +92,8 @@ status: {phase: Failed}
     assert_eq!(name, PodName::new("kube-system", "web-n"));
     let annotations = pod.metadata.annotations.expect("annotations");
     let keys: Vec<_> = annotations.keys().map(String::as_str).collect();
-    assert_eq!(
-        keys,
-        ["kept", ANNOTATION_HASH, ANNOTATION_SEEN, ANNOTATION_SOURCE]
-    );
-    assert_eq!(annotations[ANNOTATION_HASH], uid.as_str());
+    assert_eq!(keys, ["kept", CONFIG_HASH, CONFIG_SEEN, CONFIG_SOURCE]);
+    assert_eq!(annotations[CONFIG_HASH], uid.as_str());
     assert_eq!(pod.metadata.deletion_timestamp, None);
     assert_eq!(pod.metadata.deletion_grace_period_seconds, None);
     let phase = pod.status.and_then(|status| status.phase);

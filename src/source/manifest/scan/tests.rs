@@ -224,10 +224,7 @@ fn an_edit_is_a_new_pod_unless_it_keeps_its_uid() {
         let snapshot = scanner.scan(&Scope::All);
         let pod = Arc::clone(snapshot.pods.values().next().expect("a pod"));
         let annotations = pod.pod.metadata.annotations.clone().expect("annotations");
-        (
-            pod.uid.clone(),
-            annotations[identity::ANNOTATION_SEEN].clone(),
-        )
+        (pod.uid.clone(), annotations[CONFIG_SEEN].clone())
     };
     let (first, _) = first_uid_and_seen(&manifest("a"));
     let (second, _) = first_uid_and_seen(&manifest("a").replace("image: i", "image: j"));
