@@ -12,8 +12,8 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::NodeUid;
-use super::task::Backoff;
-use crate::apiserver::{ApiError, Disposition, LeasePort};
+use super::task::FIRST_PAUSE;
+use crate::apiserver::{ApiError, Backoff, Disposition, LeasePort};
 use crate::error::chain;
 
 const NAMESPACE: &str = "kube-node-lease";
@@ -72,13 +72,13 @@ impl LeaseTask {
             return;
         }
         self.latest = None;
-        let mut backoff = Backoff::new();
+        let mut backoff = Backoff::starting_at(FIRST_PAUSE);
         let found = loop {
             match self.get_or_create().await {
                 Ok(found) => break found,
                 Err(error) => {
                     tracing::warn!(error = %chain(&error), "cannot read or create the node lease");
-                    backoff.pause(error.disposition()).await;
+                    tokio::time::sleep(backoff.after(error.disposition())).await;
                 }
             }
         };

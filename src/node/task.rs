@@ -27,7 +27,7 @@ use super::pressure::{self, Hysteresis, Pressure};
 use super::registration::{self, ExtendedResources};
 use super::status::{self, Observed, ReportCause};
 use super::{NodeSettings, events, patch};
-use crate::apiserver::{ApiError, Disposition, NodeEvent, NodePort};
+use crate::apiserver::{ApiError, Backoff, Disposition, NodeEvent, NodePort};
 use crate::error::chain;
 use crate::runtime::{LocalImage, RuntimeHealth};
 
@@ -38,6 +38,9 @@ const TRIES: u32 = 5;
 const RUNTIME_GRACE: Duration = Duration::from_secs(30);
 /// Computations are spread by up to this part of their period.
 const JITTER: f64 = 0.04;
+/// Between tries of what the node cannot do without: short at first, as the
+/// cluster waits for it.
+pub(super) const FIRST_PAUSE: Duration = Duration::from_millis(100);
 
 /// `metadata.uid` of the Node.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -162,7 +165,7 @@ impl NodeTask {
 
     /// Creates the Node, or puts an existing one right; tries for ever.
     async fn register(&mut self) -> Node {
-        let mut backoff = Backoff::new();
+        let mut backoff = Backoff::starting_at(FIRST_PAUSE);
         loop {
             let attempt = if self.deps.settings.register {
                 self.create_or_reconcile().await
@@ -173,7 +176,7 @@ impl NodeTask {
                 Ok(node) => return node,
                 Err(error) => {
                     tracing::warn!(error = %chain(&error), "the node is not registered yet");
-                    backoff.pause(error.disposition()).await;
+                    tokio::time::sleep(backoff.after(error.disposition())).await;
                 }
             }
         }
@@ -385,33 +388,6 @@ async fn changed<T>(receiver: &mut watch::Receiver<T>) {
 async fn wait_for<T>(receiver: &mut watch::Receiver<T>, condition: impl FnMut(&T) -> bool) {
     if receiver.wait_for(condition).await.is_err() {
         std::future::pending::<()>().await;
-    }
-}
-
-// === Backoff ===
-
-/// Pauses of 100 ms, doubling to 7 s, between calls that must succeed some day.
-#[derive(Debug)]
-pub(super) struct Backoff {
-    next: Duration,
-}
-
-impl Backoff {
-    const FIRST: Duration = Duration::from_millis(100);
-    const LAST: Duration = Duration::from_secs(7);
-
-    pub(super) fn new() -> Self {
-        Self { next: Self::FIRST }
-    }
-
-    /// Pauses; longer if the server asked for it.
-    pub(super) async fn pause(&mut self, disposition: Disposition) {
-        let asked = match disposition {
-            Disposition::Retry(Some(pause)) => pause,
-            _ => Duration::ZERO,
-        };
-        tokio::time::sleep(self.next.max(asked)).await;
-        self.next = (self.next * 2).min(Self::LAST);
     }
 }
 

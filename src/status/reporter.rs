@@ -350,7 +350,10 @@ impl Reporter {
                 tracing::warn!(pod = %name, error = %chain(&error), "mirror pod not brought up to date");
                 match error.disposition() {
                     Disposition::Permanent => AUDIT,
-                    _ => tried.backoff.get_or_insert_with(Backoff::new).next(),
+                    failure => tried
+                        .backoff
+                        .get_or_insert_with(Backoff::new)
+                        .after(failure),
                 }
             }
         };
