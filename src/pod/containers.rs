@@ -1,8 +1,13 @@
 //! A pod's containers by name and kind.
 
+use std::time::Duration;
+
 use k8s_openapi::api::core::v1::{Container, Pod};
 
 use super::event::{ContainerKind, ContainerRef};
+
+/// The API's default of `terminationGracePeriodSeconds`.
+const DEFAULT_GRACE: Duration = Duration::from_secs(30);
 
 /// Regular init containers, in order.
 #[must_use]
@@ -58,6 +63,18 @@ pub fn restart_policy(pod: &Pod) -> &str {
         .as_ref()
         .and_then(|spec| spec.restart_policy.as_deref())
         .unwrap_or("Always")
+}
+
+/// `spec.terminationGracePeriodSeconds`; the API's default if unset, the least
+/// there is if negative.
+#[must_use]
+pub fn termination_grace(pod: &Pod) -> Duration {
+    pod.spec
+        .as_ref()
+        .and_then(|spec| spec.termination_grace_period_seconds)
+        .map_or(DEFAULT_GRACE, |seconds| {
+            Duration::from_secs(u64::try_from(seconds).unwrap_or(1))
+        })
 }
 
 /// Whether the pod uses the node's network namespace.

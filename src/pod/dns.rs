@@ -8,6 +8,7 @@ use std::net::IpAddr;
 
 use k8s_openapi::api::core::v1::{PodDNSConfig, PodDNSConfigOption};
 
+use super::containers::host_network;
 use super::facts::NodeFacts;
 use super::model::DesiredPod;
 use super::spec::DnsSpec;
@@ -99,13 +100,12 @@ pub fn render(pod: &DesiredPod, node: &NodeFacts) -> (DnsSpec, Vec<DnsWarning>) 
 
 fn by_policy(pod: &DesiredPod, node: &NodeFacts, warnings: &mut Vec<DnsWarning>) -> DnsSpec {
     let spec = pod.pod.spec.as_ref();
-    let host_network = spec.and_then(|s| s.host_network).unwrap_or(false);
     match spec.and_then(|s| s.dns_policy.as_deref()) {
         Some("None") => return DnsSpec::default(),
         Some("Default") => return node.dns.host.clone(),
         Some("ClusterFirstWithHostNet") => {}
         // `ClusterFirst`, and what upstream takes anything else for.
-        _ if host_network => return node.dns.host.clone(),
+        _ if host_network(&pod.pod) => return node.dns.host.clone(),
         _ => {}
     }
     if node.dns.cluster_servers.is_empty() {

@@ -9,6 +9,7 @@ use std::net::IpAddr;
 use k8s_openapi::api::core::v1::{Container, PodSpec, ResourceFieldSelector};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
+use super::containers::host_network;
 use super::facts::{ComputeResources, NodeFacts};
 use super::model::DesiredPod;
 use super::quantity::{ParseQuantityError, Quantity};
@@ -46,7 +47,7 @@ impl PodView<'_> {
     /// host's network they are the node's.
     #[must_use]
     pub fn pod_ips(&self) -> Vec<IpAddr> {
-        if self.spec().and_then(|s| s.host_network).unwrap_or(false) {
+        if host_network(&self.pod.pod) {
             return self.node.host_ips.clone();
         }
         let primary_is_v6 = self.node.host_ips.first().is_some_and(IpAddr::is_ipv6);

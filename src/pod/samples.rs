@@ -7,7 +7,6 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
 use serde_json::json;
 
-use super::facts::{CgroupFacts, CgroupVersion, ComputeResources, NodeDns, NodeFacts};
 use super::hash;
 use super::inputs::MountedVolumes;
 use super::memory::{ImageProgress, PodMemory, Progress};
@@ -17,36 +16,12 @@ use super::observed::{
     ObservedSandbox, SandboxId, SandboxState,
 };
 use super::spec::{ImageId, PresentImage};
+pub(crate) use super::testing::node;
 
 pub(crate) const START: i64 = 1_800_000_000;
 
 pub(crate) fn at(seconds: i64) -> Timestamp {
     Timestamp::from_second(START + seconds).expect("a valid time")
-}
-
-pub(crate) fn node() -> NodeFacts {
-    NodeFacts {
-        node_name: "n1".into(),
-        host_ips: vec!["192.0.2.1".parse().expect("an IP")],
-        capacity: ComputeResources::default(),
-        allocatable: ComputeResources::default(),
-        hugepage_sizes: Vec::new(),
-        cgroup: CgroupFacts {
-            version: CgroupVersion::V2,
-            root: "/".into(),
-            per_qos: true,
-            enforce_cpu_quota: true,
-            cpu_quota_period: Duration::from_millis(100),
-            pids_limit: None,
-            single_process_oom_kill: false,
-        },
-        dns: NodeDns::default(),
-        root_dir: "/var/lib/kubelet".into(),
-        pod_logs_dir: "/var/log/pods".into(),
-        seccomp_default: false,
-        runtime_name: "containerd".into(),
-        max_crash_backoff: Duration::from_secs(300),
-    }
 }
 
 pub(crate) fn pod(policy: &str, init: &[&str], regular: &[&str]) -> DesiredPod {

@@ -46,7 +46,7 @@ pub(super) fn first(pod: &DesiredPod) -> &Container {
 }
 
 /// A node with 4 CPUs and 8 GiB on cgroup v2, with cluster DNS.
-pub(super) fn node() -> NodeFacts {
+pub(crate) fn node() -> NodeFacts {
     let gib = 1 << 30;
     NodeFacts {
         node_name: "node-1".into(),

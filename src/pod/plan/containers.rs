@@ -6,7 +6,7 @@ use k8s_openapi::api::core::v1::Container;
 
 use super::restart::{crash_backoff, may_restart};
 use super::{NextAttempt, PlanInput, Step, StopContainer, StopReason};
-use crate::pod::containers::{init, kind_of, regular, restart_policy};
+use crate::pod::containers::{init, kind_of, regular, restart_policy, termination_grace};
 use crate::pod::hash;
 use crate::pod::memory::ImageProgress;
 use crate::pod::model::{WaitOn, Wakeup};
@@ -205,19 +205,11 @@ fn after_exit(
 }
 
 fn stop(input: &PlanInput<'_>, container: &ObservedContainer, why: StopReason) -> StopContainer {
-    let grace = input
-        .desired
-        .pod
-        .spec
-        .as_ref()
-        .and_then(|spec| spec.termination_grace_period_seconds)
-        .and_then(|seconds| u64::try_from(seconds).ok())
-        .unwrap_or(30);
     StopContainer {
         id: container.id.clone(),
         name: container.name.clone(),
         kind: kind_of(&input.desired.pod, &container.name),
-        grace: Duration::from_secs(grace),
+        grace: termination_grace(&input.desired.pod),
         why,
     }
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::{PlanInput, PodPlan, Stage, Step, StopContainer, StopReason};
-use crate::pod::containers::kind_of;
+use crate::pod::containers::{kind_of, termination_grace};
 use crate::pod::deadline;
 use crate::pod::memory::{Failure, Progress};
 use crate::pod::model::{DesiredPod, Intent, TerminationReason, WaitOn, Wakeup};
@@ -27,7 +27,7 @@ enum Records {
 
 /// Grace of a pod that no source knows.
 const ORPHAN_GRACE: Duration = Duration::from_secs(1);
-const DEFAULT_GRACE: Duration = Duration::from_secs(30);
+const LEAST_GRACE: Duration = Duration::from_secs(1);
 
 /// The end that was asked for from outside, or that the API server already
 /// recorded.
@@ -36,7 +36,7 @@ pub(super) fn requested(input: &PlanInput<'_>) -> Option<Ending> {
         Intent::Terminate(termination) => {
             let fallback = match termination.reason {
                 TerminationReason::Orphaned => ORPHAN_GRACE,
-                _ => spec_grace(input.desired),
+                _ => own_grace(input.desired),
             };
             Some(Ending {
                 grace: termination
@@ -61,7 +61,7 @@ pub(super) fn requested(input: &PlanInput<'_>) -> Option<Ending> {
 /// The end of a pod whose containers are all done.
 pub(super) fn by_itself(desired: &DesiredPod) -> Ending {
     Ending {
-        grace: spec_grace(desired),
+        grace: own_grace(desired),
         records: Records::Keep,
     }
 }
@@ -77,15 +77,10 @@ fn recorded_terminal(desired: &DesiredPod) -> bool {
             .is_some_and(|phase| matches!(phase, "Succeeded" | "Failed"))
 }
 
-fn spec_grace(desired: &DesiredPod) -> Duration {
-    desired
-        .pod
-        .spec
-        .as_ref()
-        .and_then(|spec| spec.termination_grace_period_seconds)
-        .map_or(DEFAULT_GRACE, |seconds| {
-            Duration::from_secs(u64::try_from(seconds).unwrap_or(1).max(1))
-        })
+/// The pod's own grace, and never none: a process that is stopped may say a
+/// last word.
+fn own_grace(desired: &DesiredPod) -> Duration {
+    termination_grace(&desired.pod).max(LEAST_GRACE)
 }
 
 pub(super) fn plan(input: &PlanInput<'_>, ending: Ending) -> PodPlan {

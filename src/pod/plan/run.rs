@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::containers::{Containers, decide};
 use super::end::{self, retry_later};
 use super::{PlanInput, PodPlan, Stage, Step, StopReason};
-use crate::pod::containers::{host_network, regular, restart_policy};
+use crate::pod::containers::{host_network, regular, restart_policy, termination_grace};
 use crate::pod::memory::Progress;
 use crate::pod::model::{WaitOn, Wakeup};
 use crate::pod::observed::{ContainerState, ObservedSandbox, SandboxState};
@@ -92,16 +92,7 @@ fn replace_sandbox(input: &PlanInput<'_>) -> PodPlan {
     let mut draft = Draft::new();
     let stops = end::stops(
         input,
-        std::time::Duration::from_secs(
-            input
-                .desired
-                .pod
-                .spec
-                .as_ref()
-                .and_then(|spec| spec.termination_grace_period_seconds)
-                .and_then(|seconds| u64::try_from(seconds).ok())
-                .unwrap_or(30),
-        ),
+        termination_grace(&input.desired.pod),
         StopReason::PodEnds,
     );
     if let Some(wait) = retry_later(input.memory.teardown.as_ref(), input.now) {

@@ -207,7 +207,7 @@ fn a_running_pod_is_ready() {
         );
     }
     assert_eq!(status.pod_ip.as_deref(), Some("10.0.0.2"));
-    assert_eq!(status.host_ip.as_deref(), Some("192.0.2.1"));
+    assert_eq!(status.host_ip.as_deref(), Some("192.0.2.10"));
     let a = container(&status, "a");
     assert_eq!((a.ready, a.started, a.restart_count), (true, Some(true), 2));
     assert_eq!(a.container_id.as_deref(), Some("containerd://a2"));
