@@ -27,6 +27,7 @@ use std::time::Duration;
 
 use futures::future::BoxFuture;
 use libtest_mimic::{Arguments, Completion, Failed, Trial};
+use tokio::runtime::Handle;
 
 use settings::Settings;
 use stage::Stage;
@@ -78,7 +79,7 @@ pub fn run(tests: Vec<Test>) -> ExitCode {
     let mut arguments = Arguments::from_args();
     // A thread for each: the stage says how many may run.
     arguments.test_threads.get_or_insert(tests.len());
-    let settings = match Settings::from_environment() {
+    let settings = match Settings::new(&arguments) {
         Ok(settings) => Arc::new(settings),
         Err(error) => {
             eprintln!("error: {error:#}");
@@ -118,7 +119,7 @@ pub fn run(tests: Vec<Test>) -> ExitCode {
     }
 }
 
-fn trial(test: Test, stage: Arc<Stage>, runtime: tokio::runtime::Handle) -> Trial {
+fn trial(test: Test, stage: Arc<Stage>, runtime: Handle) -> Trial {
     Trial::ignorable_test(test.name(), move || {
         if let Some(reason) = stage.settings.why_not(test.name()) {
             println!("{} is skipped: {reason}", test.name());

@@ -1,4 +1,4 @@
-//! The suite's settings: environment variables in, one value out.
+//! The suite's settings: environment variables and the command line in, one value out.
 
 use std::env;
 use std::fmt;
@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{bail, ensure};
+use libtest_mimic::Arguments;
 
 use crate::upstream;
 
@@ -36,10 +37,12 @@ pub struct Settings {
     pub outage: Duration,
     /// Whether clusters of failed tests stay up.
     pub keep: bool,
+    /// Whether tests that this node is known to fail run too.
+    include_ignored: bool,
 }
 
 impl Settings {
-    pub fn from_environment() -> anyhow::Result<Self> {
+    pub fn new(arguments: &Arguments) -> anyhow::Result<Self> {
         let variable = |name: &str| env::var(name).ok().filter(|value| !value.is_empty());
         let node = match variable("KUBELET_RS_NODE").as_deref() {
             None | Some("ours") => NodeKind::Ours,
@@ -61,15 +64,15 @@ impl Settings {
                 .into(),
             outage: Duration::from_secs(if flag("KUBELET_RS_LONG") { 300 } else { 40 }),
             keep: flag("KUBELET_RS_KEEP"),
+            include_ignored: arguments.include_ignored,
         })
     }
 
-    /// Why this test is not for this node, if it is not.
+    /// Why this test is to be skipped, if it is.
     pub fn why_not(&self, test: &str) -> Option<&'static str> {
+        let known = self.node == NodeKind::Upstream && !self.include_ignored;
         let cannot = || upstream::CANNOT.iter().find(|(name, _)| *name == test);
-        (self.node == NodeKind::Upstream)
-            .then(cannot)?
-            .map(|(_, reason)| *reason)
+        known.then(cannot)?.map(|(_, reason)| *reason)
     }
 }
 
