@@ -9,7 +9,7 @@ cluster_teardown() {
 	local containers
 	containers=$(container_ids)
 	cgroup_thaw
-	wait_until 20 cluster_kill || die "cluster $C_NAME: these processes survive SIGKILL: $(cluster_pids | tr '\n' ' ')"
+	wait_until 60 cluster_kill || die "cluster $C_NAME: these processes survive SIGKILL: $(cluster_pids | tr '\n' ' ')"
 	shim_sockets_remove
 	wait_until 10 mounts_remove || die "cluster $C_NAME: cannot unmount $(mounts_below "$C_DIR" | tr '\n' ' ')"
 	network_down
