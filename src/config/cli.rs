@@ -2,7 +2,7 @@
 //!
 //! Input: argv. Output: a [`Cli`]; running the agent is what happens without a subcommand,
 //! as service files of installers expect. Unknown flags and arguments are errors. Whether
-//! the values are sensible is decided by [`super::load`], together with the files'.
+//! the values are sensible is decided by [`super::load()`], together with the files'.
 
 use std::ffi::OsString;
 use std::path::PathBuf;

@@ -3,7 +3,7 @@
 //! Input: the command line ([`Cli`]), the `--config` file, the `*.conf` drop-ins below
 //! `--config-dir`, and the machine's hostname. Output: a validated [`Config`] whose every
 //! value is typed, defaulted and ready to use, plus the warnings worth telling a person
-//! ([`load`]). Nothing else in the program reads files, environment or argv for settings; a
+//! ([`load()`]). Nothing else in the program reads files, environment or argv for settings; a
 //! module receives its own section ([`NodeConfig`], [`ImageConfig`], …), never the whole.
 //!
 //! ```text

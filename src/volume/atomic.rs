@@ -11,7 +11,7 @@
 //!
 //! New contents are written beside the old and shown by renaming a new `..data`
 //! over the old one. A crash at any point leaves the old contents or the new;
-//! what else it leaves, the next [`write`] removes. The volume must be one that
+//! what else it leaves, the next [`write()`] removes. The volume must be one that
 //! only the agent writes to.
 
 use std::collections::{BTreeMap, BTreeSet};

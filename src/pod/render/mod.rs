@@ -3,10 +3,10 @@
 //!
 //! | function | in | out |
 //! |---|---|---|
-//! | [`refs`] | the pod | names of the objects to fetch first |
+//! | [`refs()`] | the pod | names of the objects to fetch first |
 //! | [`image_request`] | container, fetched objects | what image to have, and how |
-//! | [`sandbox`] | pod, node facts | the sandbox |
-//! | [`container`] | container, image, volumes, files, fetched objects, node facts | the container |
+//! | [`sandbox()`] | pod, node facts | the sandbox |
+//! | [`container()`] | container, image, volumes, files, fetched objects, node facts | the container |
 
 mod container;
 mod image;
