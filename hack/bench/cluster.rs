@@ -1,0 +1,81 @@
+//! The cluster under test, by the scripts of `hack/cluster` and the facts that
+//! they wrote down.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use anyhow::{Context, Result, bail};
+
+/// Whose agent the node has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Ours,
+    Upstream,
+    None,
+}
+
+#[derive(Debug)]
+pub(crate) struct Cluster {
+    name: String,
+    facts: BTreeMap<String, String>,
+    kubelet: PathBuf,
+}
+
+impl Cluster {
+    /// Reads the facts of a cluster that is up. `kubelet`: our program.
+    pub(crate) fn open(name: &str, kubelet: PathBuf) -> Result<Self> {
+        let state = std::env::var("KUBELET_RS_STATE").unwrap_or("/var/lib/kubelet-rs".into());
+        let file = Path::new(&state).join("clusters").join(name).join("env");
+        let text = std::fs::read_to_string(&file)
+            .with_context(|| format!("no cluster {name}: {}", file.display()))?;
+        let facts = text.lines().filter_map(|line| line.split_once('='));
+        Ok(Self {
+            name: name.to_owned(),
+            facts: facts.map(|(k, v)| (k.into(), v.into())).collect(),
+            kubelet,
+        })
+    }
+
+    /// A fact by its name in the cluster's `env` file; empty if there is none.
+    pub(crate) fn fact(&self, key: &str) -> &str {
+        self.facts.get(key).map_or("", String::as_str)
+    }
+
+    /// Gives the node another agent, and waits until it is ready.
+    pub(crate) fn switch(&self, kind: Kind) -> Result<()> {
+        let mut args = vec!["node", &self.name];
+        let kubelet = self.kubelet.display().to_string();
+        match kind {
+            Kind::Ours => args.extend(["ours", "--kubelet", &kubelet]),
+            Kind::Upstream => args.push("upstream"),
+            Kind::None => args.push("none"),
+        }
+        script(&args).map(drop)
+    }
+
+    /// `hack/cluster/ctl` with the agent as its component.
+    pub(crate) fn control_agent(&self, action: &str) -> Result<String> {
+        script(&["ctl", &self.name, action, "kubelet"])
+    }
+
+    pub(crate) fn agent_pid(&self) -> Result<i32> {
+        let pid = self.control_agent("pid")?;
+        pid.trim().parse().context("the agent's pid")
+    }
+}
+
+/// Runs a script of `hack/cluster`; its output, or an error with what it said.
+fn script(args: &[&str]) -> Result<String> {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/hack/cluster");
+    let output = Command::new(Path::new(path).join(args[0]))
+        .args(&args[1..])
+        .stdin(Stdio::null())
+        .output()
+        .with_context(|| format!("hack/cluster/{}", args[0]))?;
+    if !output.status.success() {
+        let said = String::from_utf8_lossy(&output.stderr);
+        bail!("hack/cluster/{}: {}", args.join(" "), said.trim_end());
+    }
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+}

@@ -1,0 +1,118 @@
+//! Measures a node agent as its users meet it: how long pods take to run and to
+//! go, what the agent costs meanwhile and at rest, and how soon it is of use
+//! after its start. The same for our agent and upstream's kubelet, with the
+//! bare runtime beside them, by turns on one cluster.
+//!
+//! In: a running cluster of `hack/cluster`. Out: a table, or JSON with every
+//! sample. Nothing here passes or fails; the verdicts are for people. Started
+//! by `hack/bench/run`.
+
+mod agent;
+mod cluster;
+mod cri;
+mod pods;
+mod process;
+mod report;
+mod stats;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use clap::{Parser, ValueEnum};
+
+use agent::Bench;
+use cluster::{Cluster, Kind};
+use pods::Pods;
+use report::{Report, Subject};
+
+/// Command line.
+#[derive(Debug, Parser)]
+struct Args {
+    /// Name of the cluster.
+    #[arg(long)]
+    cluster: String,
+    /// Our agent's program.
+    #[arg(long)]
+    kubelet: PathBuf,
+    /// How often each subject has its turn.
+    #[arg(long, default_value_t = 3)]
+    rounds: usize,
+    /// Pods started and deleted one after another, each turn.
+    #[arg(long, default_value_t = 12)]
+    sequence: usize,
+    /// How long the agent is watched at rest, in seconds.
+    #[arg(long, default_value_t = 30)]
+    idle: u64,
+    /// What is printed.
+    #[arg(long, value_enum, default_value = "table")]
+    output: Output,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Output {
+    Table,
+    Json,
+}
+
+/// The smaller and the larger number of pods that are started at once.
+pub(crate) const CROWDS: [usize; 2] = [30, 90];
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    match run(Args::parse()).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("bench: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run(args: Args) -> Result<()> {
+    let cluster = Cluster::open(&args.cluster, args.kubelet)?;
+    let pods = Pods::connect(&cluster).await?;
+    let runtime = cri::Runtime::connect(&cluster);
+    let bench = Bench {
+        cluster: &cluster,
+        pods: &pods,
+        sequence: args.sequence,
+        idle: Duration::from_secs(args.idle),
+    };
+    let mut report = Report::new(&cluster, args.rounds, args.sequence, args.idle);
+    for round in 1..=args.rounds {
+        progress(&format!("round {round} of {}: raw CRI", args.rounds));
+        cluster.switch(Kind::None)?;
+        let raw = cri::measure(&runtime, args.sequence)
+            .await
+            .context("raw CRI")?;
+        report.add(Subject::Raw, raw);
+        for (kind, subject) in by_turns(round) {
+            progress(&format!("round {round} of {}: {subject}", args.rounds));
+            let measured = bench.measure(kind).await;
+            report.add(subject, measured.with_context(|| subject.to_string())?);
+        }
+    }
+    match args.output {
+        Output::Table => print!("{report}"),
+        Output::Json => println!("{}", serde_json::to_string_pretty(&report)?),
+    }
+    Ok(())
+}
+
+/// Who comes first changes with every round: what warms up, warms up for both.
+fn by_turns(round: usize) -> [(Kind, Subject); 2] {
+    let ours = (Kind::Ours, Subject::Ours);
+    let upstream = (Kind::Upstream, Subject::Upstream);
+    if round % 2 == 1 {
+        [ours, upstream]
+    } else {
+        [upstream, ours]
+    }
+}
+
+/// For whoever waits; the result is alone on stdout.
+fn progress(what: &str) {
+    eprintln!("bench: {what}");
+}
