@@ -24,9 +24,9 @@ use crate::stats::Samples;
 pub(crate) const NAMESPACE: &str = "bench";
 /// Imported by `hack/cluster/up`.
 pub(crate) const IMAGE: &str = "registry.k8s.io/e2e-test-images/busybox:1.37.0-1";
-/// Ignores SIGTERM as every PID 1 without a handler does, so that a deletion
-/// lasts for the whole grace period, whoever the agent is.
-pub(crate) const COMMAND: [&str; 2] = ["sleep", "1000000"];
+/// Ends at once when it is asked to, so that a deletion shows what the agent and
+/// the runtime take, not the grace period.
+pub(crate) const COMMAND: [&str; 3] = ["sh", "-c", "trap exit TERM; sleep 1000000 & wait"];
 /// Seconds between SIGTERM and SIGKILL.
 pub(crate) const GRACE: i64 = 1;
 /// What takes longer has failed.

@@ -83,7 +83,7 @@ pub(super) fn all(report: &Report) -> Vec<Row> {
         rows.push(slowest_start(report, crowd));
     }
     let delete = Row::of(report, |turns| pooled(turns, |turn| &turn.delete, 50));
-    rows.push(delete.named("deletion (grace 1), one after another"));
+    rows.push(delete.named("deletion, one after another: p50"));
     for crowd in CROWDS {
         let p50 = Row::of(report, |turns| {
             median_of(turns, |turn| turn.crowds.get(&crowd)?.delete.percentile(50))
