@@ -4,7 +4,7 @@
 //! to ask for the next. In memory only: an agent that was restarted asks anew.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::hash::Hasher as _;
+use std::hash::{DefaultHasher, Hasher as _};
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
@@ -77,7 +77,7 @@ pub(super) fn renew_at(token: &BoundToken, jitter: Duration) -> Timestamp {
 /// The share of the jitter that a pod has: always the same, so that nothing is
 /// random here, and different from pod to pod.
 pub(super) fn jitter(uid: &PodUid) -> Duration {
-    let mut hasher = fnv::FnvHasher::default();
+    let mut hasher = DefaultHasher::new();
     hasher.write(uid.as_str().as_bytes());
     Duration::from_millis(hasher.finish() % MAX_JITTER_MILLIS)
 }
