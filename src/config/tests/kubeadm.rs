@@ -95,9 +95,12 @@ fn a_joined_node_is_configured() {
 }
 
 #[test]
-fn what_kubeadm_writes_is_warned_about_at_most_once() {
+fn what_kubeadm_writes_is_warned_about_once_a_matter() {
     let files = Files::new().with("config.yaml", CONFIG);
-    insta::assert_snapshot!(files.warnings(&FLAGS).join("\n"), @r#"{dir}/config.yaml: the HTTPS server is not supported yet; these have no effect: authentication.x509.clientCAFile"#);
+    insta::assert_snapshot!(files.warnings(&FLAGS).join("\n"), @r"
+    {dir}/config.yaml:42:21: rotateCertificates: certificates are not renewed yet; the agent must be restarted with new ones in time
+    {dir}/config.yaml: the HTTPS server is not supported yet; these have no effect: authentication.x509.clientCAFile
+    ");
     let empty_maps = CONFIG.replace("crashLoopBackOff: {}", "crashLoopBackOff: null");
     let files = Files::new().with("config.yaml", &empty_maps);
     assert!(files.load(&FLAGS).is_ok());
