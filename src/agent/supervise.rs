@@ -10,14 +10,22 @@ use futures::future::BoxFuture;
 use sd_notify::NotifyState;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, error, info, info_span, warn};
 
-use super::Shutdown;
 use crate::error::chain;
 use crate::worker::Manager;
 
 /// Time for statuses to be sent after the workers are done.
 const OUTLETS_PATIENCE: Duration = Duration::from_secs(8);
+
+/// Shutdown in two steps: workers put down their work, then what they reported
+/// is sent.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Shutdown {
+    pub(super) work: CancellationToken,
+    pub(super) outlets: CancellationToken,
+}
 
 /// The tasks that make up an agent, before they are spawned.
 #[derive(Default)]

@@ -3,16 +3,18 @@
 //! Each step is a handful of port calls in a fixed order, and ends in an
 //! [`Outcome`]. What to do about a failure is for the next plan to say.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures::future::join_all;
+use k8s_openapi::api::core::v1::Container;
 
 use super::WorkerDeps;
 use super::step::{Outcome, StartFailure};
 use crate::error::chain;
-use crate::pod::containers::{find, reference};
-use crate::pod::inputs::{MountedVolumes, ResolvedRefs};
+use crate::pod::containers::{find, kind_of, reference};
+use crate::pod::inputs::{ContainerFiles, MountedVolumes, ResolvedRefs};
 use crate::pod::plan::{NextAttempt, Step, StopContainer, StopReason};
 use crate::pod::render::{self, ContainerInput, RenderError};
 use crate::pod::spec::PresentImage;
@@ -118,6 +120,7 @@ impl Target {
             Ok(spec) => told(self.deps.sandboxes.run_sandbox(&spec).await),
             Err(error) => Err(error.message),
         };
+        self.deps.metrics.sandbox(&result);
         match result {
             Ok(_) => Ok(()),
             Err(message) => {
@@ -268,25 +271,7 @@ impl Target {
                 .await
                 .map_or(0, |last| last.saturating_add(1)),
         };
-        let files = deps
-            .volumes
-            .container_files(&ContainerFilesRequest {
-                uid: self.desired.uid.clone(),
-                container: name.to_owned(),
-                etc_hosts: hosts::render(
-                    &self.desired,
-                    container,
-                    &sandbox.ips,
-                    &(deps.etc_hosts)(),
-                    &deps.node.dns.cluster_domain,
-                ),
-                termination_log: match container.termination_message_path.as_deref() {
-                    None | Some("") => TerminationLog::NotWanted,
-                    Some(_) => TerminationLog::Wanted,
-                },
-            })
-            .await
-            .map_err(|error| config_error(chain(&error).to_string()))?;
+        let files = self.write_files(container, &sandbox.ips).await?;
         let spec = render::container(&ContainerInput {
             pod: &self.desired,
             container,
@@ -314,6 +299,32 @@ impl Target {
         self.start_created(name, &id).await
     }
 
+    /// The files that a container gets beside its volumes.
+    async fn write_files(
+        &self,
+        container: &Container,
+        pod_ips: &[IpAddr],
+    ) -> Result<ContainerFiles, StartFailure> {
+        let deps = &self.deps;
+        let request = ContainerFilesRequest {
+            uid: self.desired.uid.clone(),
+            container: container.name.clone(),
+            etc_hosts: hosts::render(
+                &self.desired,
+                container,
+                pod_ips,
+                &(deps.etc_hosts)(),
+                &deps.node.dns.cluster_domain,
+            ),
+            termination_log: match container.termination_message_path.as_deref() {
+                None | Some("") => TerminationLog::NotWanted,
+                Some(_) => TerminationLog::Wanted,
+            },
+        };
+        let files = deps.volumes.container_files(&request).await;
+        files.map_err(|error| config_error(chain(&error).to_string()))
+    }
+
     async fn start_created(&self, name: &str, id: &ContainerId) -> Result<(), StartFailure> {
         self.deps
             .sandboxes
@@ -330,6 +341,9 @@ impl Target {
     }
 
     fn report_start(&self, container: String, result: Result<(), StartFailure>) -> Outcome {
+        let failure = result.as_ref().err().map(|failure| failure.reason);
+        let kind = kind_of(&self.desired.pod, &container);
+        self.deps.metrics.container(kind, failure);
         if let Err(failure) = &result {
             self.start_failed(&container, &failure.message);
         }

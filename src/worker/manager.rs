@@ -16,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, error, info, info_span, warn};
 
 use super::WorkerDeps;
+use super::heartbeat::Heartbeat;
 use super::pod::PodWorker;
 use super::view::PodView;
 use crate::error::chain;
@@ -37,6 +38,8 @@ pub struct WorkerEntry {
 
 /// Pause before a panicked worker is started again.
 const PANIC_PAUSE: Duration = Duration::from_secs(5);
+/// How often the loop comes round when nothing happens, to show that it can.
+const BEAT: Duration = Duration::from_secs(10);
 
 pub struct Manager {
     deps: Arc<WorkerDeps>,
@@ -49,6 +52,7 @@ pub struct Manager {
     tasks: JoinSet<()>,
     task_pods: HashMap<Id, PodUid>,
     views: watch::Sender<Arc<BTreeMap<PodUid, WorkerEntry>>>,
+    heartbeat: Heartbeat,
     shares: Option<QosShares>,
     swept: bool,
 }
@@ -77,22 +81,32 @@ impl Manager {
             tasks: JoinSet::new(),
             task_pods: HashMap::new(),
             views,
+            heartbeat: Heartbeat::default(),
             shares: None,
             swept: false,
         };
         (manager, view)
     }
 
+    /// Tells whether [`Manager::run`] still comes round.
+    #[must_use]
+    pub fn heartbeat(&self) -> Heartbeat {
+        self.heartbeat.clone()
+    }
+
     /// Runs until shutdown, then waits for the workers to put down their work.
     pub async fn run(mut self) {
         let shutdown = self.shutdown.clone();
+        let mut beat = tokio::time::interval(BEAT);
         loop {
             self.reconcile().await;
+            self.heartbeat.beat();
             tokio::select! {
                 () = shutdown.cancelled() => break,
                 Ok(()) = self.desired.changed() => {}
                 Ok(()) = self.found.changed() => {}
                 Some(ended) = self.tasks.join_next_with_id() => self.worker_ended(ended),
+                _ = beat.tick() => {}
             }
         }
         while self.tasks.join_next().await.is_some() {}

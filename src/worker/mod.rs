@@ -9,8 +9,10 @@
 //! could not lose.
 
 mod apply;
+mod heartbeat;
 mod manager;
 mod memory;
+mod metrics;
 mod pod;
 mod step;
 #[cfg(test)]
@@ -23,7 +25,9 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Service;
 use tokio::sync::watch;
 
+pub use heartbeat::Heartbeat;
 pub use manager::{Manager, PodsView, WorkerEntry};
+pub use metrics::{Metrics, register_gauges};
 pub use view::PodView;
 
 use crate::apiserver::{EventRecorder, ObjectRefs};
@@ -46,6 +50,7 @@ pub struct WorkerDeps {
     pub services: watch::Receiver<Option<Arc<Vec<Service>>>>,
     pub status: StatusHandle,
     pub events: EventRecorder,
+    pub metrics: Metrics,
     pub node: Arc<NodeFacts>,
     /// The node's own `/etc/hosts`, for host-network pods.
     pub etc_hosts: Arc<dyn Fn() -> String + Send + Sync>,

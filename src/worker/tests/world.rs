@@ -13,7 +13,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use super::super::{Manager, PodsView, WorkerDeps};
+use super::super::{Manager, Metrics, PodsView, WorkerDeps};
 use crate::apiserver::{ApiError, EventRecorder, ObjectRefs};
 use crate::cgroup::{CgroupError, PodCgroups};
 use crate::pod::cgroup::{PodCgroup, QosShares};
@@ -79,6 +79,7 @@ impl World {
             services: watch::channel(Some(Arc::default())).1,
             status: status.clone(),
             events: EventRecorder::log_only("n1".into()),
+            metrics: Metrics::default(),
             node: Arc::new(samples::node()),
             etc_hosts: Arc::new(String::new),
             clock: Arc::new(move || runtime.now()),

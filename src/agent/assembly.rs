@@ -1,0 +1,355 @@
+//! Putting an agent together, one part after the other.
+//!
+//! In: the configuration and the prepared machine. Out: the named tasks, and
+//! what they share: a registry of metrics and two steps of shutdown. Each method
+//! makes one part, adds its tasks, and hands back what the next parts need.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use prometheus_client::registry::Registry;
+use tokio::sync::watch;
+use tracing::info;
+
+use super::host::{self, Host};
+use super::supervise::{Agent, Shutdown, Tasks};
+use super::{StartError, metrics, settings};
+use crate::apiserver::{
+    self, ApiServer, EventRecorder, NoApiServer, NodeFeed, ObjectRefs, PodFeed, ServiceFeed, Tokens,
+};
+use crate::config::Config;
+use crate::node::{LeaseTask, NodeDeps, NodeTask};
+use crate::pod::DesiredPods;
+use crate::runtime;
+use crate::server::explain::ExplainServer;
+use crate::server::{HealthCheck, HealthServer};
+use crate::source::{self, ManifestConfig, ManifestSource, Sources};
+use crate::status::{Reporter, ReporterInputs, StandaloneStatus, StatusHandle};
+use crate::volume::{HostVolumes, VolumeSettings};
+use crate::worker::{self, Heartbeat, Manager, PodsView, WorkerDeps};
+
+/// The node's own names, for pods on its network.
+const ETC_HOSTS: &str = "/etc/hosts";
+/// The workers' manager counts as alive for this long without a sign of life,
+/// or for twice `syncFrequency` if that is longer.
+const LOOP_PATIENCE: Duration = Duration::from_secs(5 * 60);
+
+/// An agent in the making.
+pub(super) struct Assembly {
+    config: Config,
+    host: Host,
+    registry: Registry,
+    tasks: Tasks,
+    shutdown: Shutdown,
+}
+
+/// What is heard from the API server.
+pub(super) struct Feeds {
+    pub(super) pods: PodFeed,
+    pub(super) node: NodeFeed,
+    pub(super) services: ServiceFeed,
+}
+
+/// What workers are given besides the machine.
+pub(super) struct WorkerInputs {
+    pub(super) runtime: runtime::Handles,
+    /// `None`: standalone.
+    pub(super) api: Option<ApiServer>,
+    pub(super) services: ServiceFeed,
+    pub(super) status: StatusHandle,
+    pub(super) events: EventRecorder,
+    pub(super) desired: watch::Receiver<DesiredPods>,
+}
+
+impl Assembly {
+    pub(super) fn new(config: Config, host: Host) -> Self {
+        let mut registry = Registry::default();
+        metrics::register_identity(&mut registry, &config.node.name);
+        Self {
+            config,
+            host,
+            registry,
+            tasks: Tasks::default(),
+            shutdown: Shutdown::default(),
+        }
+    }
+
+    /// The runtime's ports. Nothing is connected before the first call.
+    pub(super) fn runtime(&mut self) -> runtime::Handles {
+        let metrics = runtime::Metrics::new(&mut self.registry);
+        let (handles, tasks) = runtime::connect(&settings::runtime(&self.config), &metrics);
+        self.tasks
+            .add("runtime", tasks.run(self.shutdown.outlets.clone()));
+        handles
+    }
+
+    /// The API server's client; `None` without a kubeconfig.
+    ///
+    /// # Errors
+    /// If the credentials cannot be used.
+    pub(super) async fn api_server(&self) -> Result<Option<ApiServer>, StartError> {
+        match settings::api(&self.config) {
+            None => Ok(None),
+            Some(settings) => Ok(Some(apiserver::connect(&settings).await?)),
+        }
+    }
+
+    /// The recorder of events, which go to the API server or to the log, and
+    /// the machine's own events.
+    pub(super) fn events(&mut self, api: Option<&ApiServer>) -> EventRecorder {
+        let node_name: Arc<str> = self.config.node.name.as_str().into();
+        let recorder = match api {
+            None => EventRecorder::log_only(node_name),
+            Some(api) => {
+                let (recorder, task) = EventRecorder::new(node_name, Arc::new(api.clone()));
+                self.tasks
+                    .add("events", task.run(self.shutdown.outlets.clone()));
+                recorder
+            }
+        };
+        recorder.metrics().register(&mut self.registry);
+        self.host.tell(&recorder);
+        recorder
+    }
+
+    // === with an API server ===
+
+    /// Starts to listen to the API server.
+    pub(super) fn feeds(&mut self, api: &ApiServer) -> Feeds {
+        let outlets = &self.shutdown.outlets;
+        let (pod_reflector, pods) = api.reflect_pods();
+        let (node_reflector, node) = api.reflect_node();
+        let (service_reflector, services) = api.reflect_services();
+        self.tasks.add("pods", pod_reflector.run(outlets.clone()));
+        self.tasks
+            .add("node-watch", node_reflector.run(outlets.clone()));
+        self.tasks
+            .add("services", service_reflector.run(outlets.clone()));
+        Feeds {
+            pods,
+            node,
+            services,
+        }
+    }
+
+    /// Registers the node, reports its status and renews its Lease.
+    pub(super) fn node(
+        &mut self,
+        api: &ApiServer,
+        feed: NodeFeed,
+        runtime: &runtime::Handles,
+        events: EventRecorder,
+    ) {
+        let config = &self.config;
+        let (node, registered) = NodeTask::new(NodeDeps {
+            settings: self.host.node.clone(),
+            facts: self.host.machine.clone(),
+            extended: host::extended_resources(config),
+            port: Arc::new(api.clone()),
+            probe: Arc::new(self.host.probe(config)),
+            health: runtime.observer.health(),
+            images: runtime.inventory.clone(),
+            node: feed,
+            events: Arc::new(move |event| events.record_node(event)),
+        });
+        let lease = LeaseTask::new(
+            Arc::new(api.clone()),
+            config.node.name.clone(),
+            config.node.lease_duration,
+            registered,
+        );
+        let work = &self.shutdown.work;
+        self.tasks.add("node", node.run(work.clone()));
+        self.tasks.add("lease", lease.run(work.clone()));
+    }
+
+    /// Sends pod statuses to the API server.
+    pub(super) fn reporter(
+        &mut self,
+        api: &ApiServer,
+        feeds: &Feeds,
+        status: StatusHandle,
+        desired: watch::Receiver<DesiredPods>,
+    ) {
+        let (reporter, _view) = Reporter::new(ReporterInputs {
+            updates: status,
+            pods: feeds.pods.clone(),
+            node: feeds.node.clone(),
+            desired,
+            port: Arc::new(api.clone()),
+        });
+        self.tasks
+            .add("status", reporter.run(self.shutdown.outlets.clone()));
+    }
+
+    // === without ===
+
+    /// Keeps pod statuses to itself.
+    pub(super) fn standalone_status(
+        &mut self,
+        status: StatusHandle,
+        desired: watch::Receiver<DesiredPods>,
+    ) {
+        let (task, _view) = StandaloneStatus::new(status, desired);
+        self.tasks
+            .add("status", task.run(self.shutdown.outlets.clone()));
+    }
+
+    // === pods ===
+
+    /// Joins what the API server and the manifests want.
+    pub(super) fn sources(&mut self, api: Option<PodFeed>, out: watch::Sender<DesiredPods>) {
+        let work = &self.shutdown.work;
+        let (manifests, snapshot) = ManifestSource::new(ManifestConfig {
+            path: self.config.source.static_pod_path.clone(),
+            node_name: self.config.node.name.clone(),
+            rescan_every: self.config.source.file_check_frequency,
+        });
+        let sources = Sources {
+            api,
+            manifests: snapshot,
+        };
+        self.tasks.add("manifests", manifests.run(work.clone()));
+        self.tasks
+            .add("sources", source::run(sources, out, work.clone()));
+    }
+
+    /// The workers' manager, and what it shows of them.
+    pub(super) async fn workers(&mut self, inputs: WorkerInputs) -> (Manager, PodsView) {
+        let (tokens, objects): (Arc<dyn Tokens>, Arc<dyn ObjectRefs>) = match inputs.api {
+            Some(api) => (Arc::new(api.clone()), Arc::new(api)),
+            None => (Arc::new(NoApiServer), Arc::new(NoApiServer)),
+        };
+        let node = Arc::new(self.host.pod_facts(&self.config).await);
+        let volumes = VolumeSettings {
+            root_dir: self.config.paths.root_dir.clone(),
+            allocatable: node.allocatable,
+        };
+        let deps = Arc::new(WorkerDeps {
+            sandboxes: inputs.runtime.sandboxes,
+            images: inputs.runtime.images,
+            observer: inputs.runtime.observer,
+            volumes: Arc::new(HostVolumes::new(volumes, tokens, objects.clone())),
+            cgroups: self.host.cgroups.clone(),
+            objects,
+            services: inputs.services,
+            status: inputs.status,
+            events: inputs.events,
+            metrics: worker::Metrics::new(&mut self.registry),
+            node,
+            etc_hosts: Arc::new(|| std::fs::read_to_string(ETC_HOSTS).unwrap_or_default()),
+            clock: Arc::new(Timestamp::now),
+        });
+        let (manager, pods) = Manager::new(deps, inputs.desired, self.shutdown.work.clone());
+        worker::register_gauges(&mut self.registry, pods.clone());
+        (manager, pods)
+    }
+
+    // === what is served ===
+
+    /// Binds the socket of `kubelet explain`.
+    ///
+    /// # Errors
+    /// If that fails.
+    pub(super) fn explain(&mut self, pods: PodsView) -> Result<(), StartError> {
+        let server = ExplainServer::bind(&self.config.paths.root_dir, pods).map_err(|source| {
+            StartError::Listen {
+                what: "explain socket",
+                source,
+            }
+        })?;
+        self.tasks
+            .add_fallible("explain", server.run(self.shutdown.outlets.clone()));
+        Ok(())
+    }
+
+    /// Binds the health listener, if one is configured, and completes the agent.
+    ///
+    /// # Errors
+    /// If the address cannot be bound.
+    pub(super) async fn finish(mut self, manager: Manager) -> Result<Agent, StartError> {
+        let health = match self.config.server.healthz {
+            Some(address) => Some(self.health(address, manager.heartbeat()).await?),
+            None => None,
+        };
+        info!(
+            node = %self.config.node.name,
+            standalone = self.config.api.kubeconfig.is_none(),
+            cgroup = ?self.host.version,
+            version = crate::config::KUBERNETES_VERSION,
+            "ready to run"
+        );
+        Ok(Agent::new(self.tasks, manager, self.shutdown, health))
+    }
+
+    async fn health(
+        &mut self,
+        address: SocketAddr,
+        heartbeat: Heartbeat,
+    ) -> Result<SocketAddr, StartError> {
+        let listen = |source| StartError::Listen {
+            what: "healthz address",
+            source,
+        };
+        let patience = LOOP_PATIENCE.max(self.config.pod.sync_frequency.saturating_mul(2));
+        let checks = health_checks(heartbeat, patience);
+        let registry = std::mem::take(&mut self.registry);
+        let server = HealthServer::bind(address, checks, registry)
+            .await
+            .map_err(listen)?;
+        let bound = server.address().map_err(listen)?;
+        self.tasks
+            .add_fallible("healthz", server.run(self.shutdown.outlets.clone()));
+        Ok(bound)
+    }
+}
+
+/// Upstream's checks. Every other task's end ends the process, so answering is
+/// being well; only the manager could live on without moving.
+fn health_checks(heartbeat: Heartbeat, patience: Duration) -> Vec<HealthCheck> {
+    let sync_loop = move || {
+        if heartbeat.age() <= patience {
+            Ok(())
+        } else {
+            Err("sync Loop took longer than expected".to_owned())
+        }
+    };
+    vec![
+        HealthCheck {
+            name: "ping",
+            check: Box::new(|| Ok(())),
+        },
+        HealthCheck {
+            name: "log",
+            check: Box::new(|| Ok(())),
+        },
+        HealthCheck {
+            name: "syncloop",
+            check: Box::new(sync_loop),
+        },
+    ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn the_sync_loop_fails_its_check_when_it_stands_still() {
+        let heartbeat = Heartbeat::default();
+        let checks = health_checks(heartbeat.clone(), LOOP_PATIENCE);
+        let sync_loop = &checks
+            .iter()
+            .find(|check| check.name == "syncloop")
+            .unwrap()
+            .check;
+        tokio::time::advance(LOOP_PATIENCE).await;
+        assert_eq!(sync_loop(), Ok(()));
+        tokio::time::advance(Duration::from_secs(1)).await;
+        assert!(sync_loop().is_err());
+        heartbeat.beat();
+        assert_eq!(sync_loop(), Ok(()));
+    }
+}

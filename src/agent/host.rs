@@ -1,0 +1,186 @@
+//! The machine: checked and made ready at start, and known from then on.
+//!
+//! In: the configuration. Out: [`Host`], with what others need to be told of
+//! the machine; directories, kernel parameters and the cgroup tree as pods need
+//! them.
+
+use std::net::IpAddr;
+use std::path::Path;
+use std::sync::Arc;
+
+use tracing::warn;
+
+use super::{StartError, settings};
+use crate::apiserver::EventRecorder;
+use crate::cgroup::{CgroupError, CgroupFs, CgroupSettings, Hierarchy};
+use crate::config::{CgroupDriver, Config};
+use crate::error::chain;
+use crate::node::registration::ExtendedResources;
+use crate::node::tunables::{self, KernelDefaults};
+use crate::node::{
+    self, HostProbe, MachineFacts, NodeSettings, address, facts, process, resources, root_dir,
+};
+use crate::pod::dns;
+use crate::pod::facts::{CgroupVersion, NodeDns, NodeFacts};
+use crate::pod::spec::DnsSpec;
+
+/// The container runtime that this agent speaks to: the scheme of container
+/// IDs (`containerd://…`).
+const RUNTIME_NAME: &str = "containerd";
+
+/// What the machine is, and has been made into.
+pub(super) struct Host {
+    pub(super) machine: MachineFacts,
+    pub(super) node: Arc<NodeSettings>,
+    pub(super) version: CgroupVersion,
+    pub(super) cgroups: Arc<CgroupFs>,
+    /// Whether the limits of all pods together could be set; `None`: not asked
+    /// for.
+    enforced: Option<Result<(), CgroupError>>,
+}
+
+impl Host {
+    /// Reads the machine, checks it, and makes what pods need of it.
+    ///
+    /// # Errors
+    /// If it cannot carry an agent.
+    pub(super) async fn prepare(config: &Config) -> Result<Self, StartError> {
+        process::set_oom_score_adj(config.process.oom_score_adj);
+        process::set_max_open_files(config.process.max_open_files);
+        root_dir::create(&config.paths.root_dir)?;
+        root_dir::ensure_shared(&config.paths.root_dir);
+        let defaults = if config.cgroup.protect_kernel_defaults {
+            KernelDefaults::Protect
+        } else {
+            KernelDefaults::Write
+        };
+        tunables::ensure(Path::new(tunables::SYSCTL_ROOT), defaults)?;
+        let machine = facts::collect(&config.paths.root_dir)?;
+        if config.pod.fail_swap_on && machine.swap > 0 {
+            return Err(StartError::SwapOn);
+        }
+        let hierarchy = Hierarchy::detect()?;
+        let version = hierarchy.version();
+        if version == CgroupVersion::V1 && config.cgroup.fail_on_v1 {
+            return Err(StartError::CgroupV1);
+        }
+        let driver = match config.cgroup.driver {
+            CgroupDriver::Cgroupfs => "cgroupfs",
+            CgroupDriver::Systemd => "systemd",
+        };
+        let cgroups = CgroupFs::new(
+            driver,
+            CgroupSettings {
+                root: config.cgroup.root.clone(),
+                hierarchy,
+            },
+        )?;
+        let node = Arc::new(settings::node(config));
+        let host = Self {
+            enforced: None,
+            machine,
+            node,
+            version,
+            cgroups: Arc::new(cgroups),
+        };
+        host.enforce(config).await
+    }
+
+    /// Makes the tree and sets what all pods together may use.
+    async fn enforce(mut self, config: &Config) -> Result<Self, StartError> {
+        let limits = settings::root_limits(config, &self.machine);
+        self.cgroups.ensure_classes().await?;
+        let result = self.cgroups.set_root_limits(&limits).await;
+        if let Err(error) = &result {
+            warn!(error = %chain(error), "cannot limit what all pods together may use");
+        }
+        self.enforced = settings::enforces_pods(config).then_some(result);
+        Ok(self)
+    }
+
+    /// Events that the machine itself is worth.
+    pub(super) fn tell(&self, events: &EventRecorder) {
+        if self.version == CgroupVersion::V1 {
+            events.record_node(node::events::cgroup_v1());
+        }
+        match &self.enforced {
+            Some(Ok(())) => events.record_node(node::events::allocatable_enforced()),
+            Some(Err(error)) => {
+                events.record_node(node::events::allocatable_not_enforced("kubepods", error));
+            }
+            None => {}
+        }
+    }
+
+    /// What pods are rendered with.
+    pub(super) async fn pod_facts(&self, config: &Config) -> NodeFacts {
+        let capacity = resources::capacity(&self.machine, &self.node);
+        let allocatable = resources::allocatable(&capacity, &self.node);
+        let host_ips = self.addresses().await;
+        NodeFacts {
+            node_name: config.node.name.clone(),
+            dns: node_dns(config, &host_ips),
+            host_ips,
+            capacity: capacity.compute(),
+            allocatable: allocatable.compute(),
+            hugepage_sizes: self
+                .machine
+                .hugepages
+                .iter()
+                .map(facts::HugePages::cri_size)
+                .collect(),
+            cgroup: settings::cgroup(config, self.version),
+            root_dir: config.paths.root_dir.clone(),
+            pod_logs_dir: config.paths.pod_logs_dir.clone(),
+            seccomp_default: config.pod.seccomp_default,
+            runtime_name: RUNTIME_NAME.to_owned(),
+            max_crash_backoff: config.pod.crash_backoff_max,
+        }
+    }
+
+    /// What changes on the machine, for the node's status.
+    pub(super) fn probe(&self, config: &Config) -> HostProbe {
+        HostProbe {
+            settings: self.node.clone(),
+            root_dir: config.paths.root_dir.clone(),
+        }
+    }
+
+    async fn addresses(&self) -> Vec<IpAddr> {
+        match address::discover(&self.node, &[]).await {
+            Ok(addresses) => addresses,
+            Err(error) => {
+                warn!(error = %chain(&error), "cannot tell the node's own addresses");
+                Vec::new()
+            }
+        }
+    }
+}
+
+/// Devices that plugins offered before a restart are kept until they are heard
+/// of again.
+pub(super) fn extended_resources(config: &Config) -> ExtendedResources {
+    if facts::has_device_checkpoint(&config.paths.root_dir) {
+        ExtendedResources::Keep
+    } else {
+        ExtendedResources::Zero
+    }
+}
+
+fn node_dns(config: &Config, host_ips: &[IpAddr]) -> NodeDns {
+    let host = match &config.dns.resolv_conf {
+        None => dns::resolver_on_node(host_ips),
+        Some(path) => match facts::read_resolv_conf(path) {
+            Ok(text) => dns::parse_resolv_conf(&text),
+            Err(error) => {
+                warn!(path = %path.display(), error = %chain(&error), "cannot read resolvConf");
+                DnsSpec::default()
+            }
+        },
+    };
+    NodeDns {
+        cluster_servers: config.dns.cluster_dns.clone(),
+        cluster_domain: config.dns.cluster_domain.clone().unwrap_or_default(),
+        host,
+    }
+}
