@@ -221,6 +221,8 @@ pub struct Wakeup {
 /// What a pod waits for besides events.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 pub enum WaitOn {
+    /// An exit that may be the first sign of the whole sandbox going down.
+    Settling,
     /// A crashed container's pause before its next run.
     CrashBackoff { container: String },
     /// A failed pull's pause before the next one.

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use k8s_openapi::api::core::v1::Container;
 
-use super::restart::{crash_backoff, may_restart};
+use super::restart::{CrashBackoff, crash_backoff, may_restart};
 use super::{NextAttempt, PlanInput, Step, StopContainer, StopReason};
 use crate::pod::containers::{init, kind_of, regular, restart_policy, termination_grace};
 use crate::pod::hash;
@@ -13,6 +13,11 @@ use crate::pod::model::{WaitOn, Wakeup};
 use crate::pod::observed::{
     ContainerState, Exit, ObservedContainer, ObservedPod, ObservedSandbox, SandboxId,
 };
+
+/// Who takes a sandbox down kills its containers first. A container restarted
+/// in between would only fail, so an exit is given this long to be the whole
+/// story.
+const SETTLING: Duration = Duration::from_millis(500);
 
 /// The sum of all containers' decisions.
 #[derive(Debug, Default)]
@@ -184,11 +189,30 @@ fn after_exit(
         });
     }
     let backoff = crash_backoff(newest, exit, hash, input.node.max_crash_backoff);
-    // An exit that lies in the future tells of a clock that stepped back.
-    let waits = backoff.until > input.now && exit.finished_at <= input.now;
     Need::Start(Start {
         attempt: NextAttempt::Number(newest.attempt.saturating_add(1)),
-        not_before: (!redefined && waits).then(|| Wakeup {
+        not_before: (!redefined)
+            .then(|| pause(input, container, exit, &backoff))
+            .flatten(),
+        backoff: Some(backoff.next),
+    })
+}
+
+/// What a container that exited waits for before it runs again.
+fn pause(
+    input: &PlanInput<'_>,
+    container: &Container,
+    exit: &Exit,
+    backoff: &CrashBackoff,
+) -> Option<Wakeup> {
+    let wait = if backoff.pause.is_zero() {
+        Wakeup {
+            at: exit.finished_at + SETTLING,
+            on: WaitOn::Settling,
+            why: format!("the sandbox of {}, which just exited", container.name),
+        }
+    } else {
+        Wakeup {
             at: backoff.until,
             on: WaitOn::CrashBackoff {
                 container: container.name.clone(),
@@ -199,9 +223,10 @@ fn after_exit(
                 container.name,
                 input.desired.name
             ),
-        }),
-        backoff: Some(backoff.next),
-    })
+        }
+    };
+    // An exit that lies in the future tells of a clock that stepped back.
+    (wait.at > input.now && exit.finished_at <= input.now).then_some(wait)
 }
 
 fn stop(input: &PlanInput<'_>, container: &ObservedContainer, why: StopReason) -> StopContainer {

@@ -161,9 +161,20 @@ fn crash_backoff_doubles_from_the_stamp_of_the_last_instance() {
             assert_eq!(early.recheck_at(), Some(at(lived + wait)));
             assert!(matches!(early.waits[0].on, WaitOn::CrashBackoff { .. }));
         }
-        let due = decide(&pod, &observed, &memory, lived + wait);
+        let due = decide(&pod, &observed, &memory, lived + wait.max(1));
         assert_eq!(due.steps, [start("a", NextAttempt::Number(4), Some(next))]);
     }
+}
+
+#[test]
+fn an_exit_is_given_a_moment_to_be_the_whole_story() {
+    let pod = pod("Always", &[], &["a"]);
+    let memory = with_images(prepared(), &["a"]);
+    let observed = up(vec![instance(&pod, "a", 0, exited(137, 5))]);
+    let plan = decide(&pod, &observed, &memory, 5);
+    assert_eq!(plan.steps, []);
+    assert_eq!(plan.waits[0].on, WaitOn::Settling);
+    assert_eq!(plan.recheck_at(), Some(at(5) + Duration::from_millis(500)));
 }
 
 #[test]
@@ -467,7 +478,7 @@ impl World {
             self.memory.over |= stage > Stage::Running;
             match (plan.steps.first(), plan.recheck_at()) {
                 (Some(step), _) => self.apply(desired, step),
-                (None, Some(next)) => self.now = next.as_second() - START,
+                (None, Some(next)) => self.now = (next.as_millisecond() + 999) / 1000 - START,
                 (None, None) => return Some(plan),
             }
         }
