@@ -28,30 +28,30 @@
 //! `docs/architecture.md` has the boundaries, the order of start and shutdown,
 //! and what holds everywhere; `tests/layers.rs` says who may do what.
 
-/// Builds all of the below in dependency order, runs it, and shuts it down.
+// Builds all of the below in dependency order, runs it, and shuts it down.
 pub mod agent;
-/// The API server: watches in, narrow write ports and events out; the only user
-/// of `kube`.
+// The API server: watches in, narrow write ports and events out; the only user
+// of `kube`.
 pub mod apiserver;
-/// The cgroups above containers: `kubepods`, its QoS classes, one per pod.
+// The cgroups above containers: `kubepods`, its QoS classes, one per pod.
 pub mod cgroup;
-/// Flags and files to one validated [`Config`](config::Config).
+// Flags and files to one validated `Config`.
 pub mod config;
-/// How errors are shown.
+// How errors are shown.
 pub mod error;
-/// This machine as a Node: its status, its Lease, its set-up at start.
+// This machine as a Node: its status, its Lease, its set-up at start.
 pub mod node;
-/// The pod domain, pure: plan, status, rendering, defaults, validation.
+// The pod domain, pure: plan, status, rendering, defaults, validation.
 pub mod pod;
-/// containerd through CRI: what changes containers, images, what runs.
+// containerd through CRI: what changes containers, images, what runs.
 pub mod runtime;
-/// What is served: health, metrics, `kubelet explain`.
+// What is served: health, metrics, `kubelet explain`.
 pub mod server;
-/// Desired pods: the API server's and the static manifests', merged.
+// Desired pods: the API server's and the static manifests', merged.
 pub mod source;
-/// Pod statuses to the API server, final deletions, mirror pods.
+// Pod statuses to the API server, final deletions, mirror pods.
 pub mod status;
-/// Pod volumes and pod directories on this host.
+// Pod volumes and pod directories on this host.
 pub mod volume;
-/// One actor per pod, and the manager that starts and forgets them.
+// One actor per pod, and the manager that starts and forgets them.
 pub mod worker;
