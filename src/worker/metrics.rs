@@ -185,3 +185,74 @@ impl Collector for Gauges {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use prometheus_client::encoding::text::encode;
+    use tokio::sync::watch;
+
+    use super::*;
+    use crate::pod::samples::{at, exited, instance, pod, running, up};
+    use crate::worker::{PodView, WorkerEntry};
+
+    fn samples(registry: &Registry) -> Vec<String> {
+        let mut text = String::new();
+        encode(&mut text, registry).unwrap();
+        let samples = text.lines().filter(|line| !line.starts_with('#'));
+        samples.map(str::to_owned).collect()
+    }
+
+    #[test]
+    fn gauges_show_what_workers_see() {
+        let desired = pod("Always", &[], &["a", "b"]);
+        let observed = up(vec![
+            instance(&desired, "a", 1, running()),
+            instance(&desired, "a", 0, exited(1, 5)),
+            instance(&desired, "b", 0, running()),
+        ]);
+        let view = PodView {
+            observed: Arc::new(observed),
+            ..PodView::new(&desired, at(0))
+        };
+        let entry = WorkerEntry {
+            name: desired.name.clone(),
+            view: watch::channel(Arc::new(view)).1,
+        };
+        let views = BTreeMap::from([(desired.uid.clone(), entry)]);
+        let mut registry = Registry::default();
+        register_gauges(&mut registry, watch::channel(Arc::new(views)).1);
+        assert_eq!(
+            samples(&registry),
+            [
+                "kubelet_running_pods 1",
+                "kubelet_running_containers{container_state=\"exited\"} 1",
+                "kubelet_running_containers{container_state=\"running\"} 2",
+            ]
+        );
+    }
+
+    #[test]
+    fn starts_are_counted_with_what_kept_them() {
+        let mut registry = Registry::default();
+        let metrics = Metrics::new(&mut registry);
+        metrics.sandbox(&Ok::<(), ()>(()));
+        metrics.sandbox(&Err::<(), ()>(()));
+        metrics.container(ContainerKind::Init, None);
+        metrics.container(
+            ContainerKind::Init,
+            Some(WaitingReason::CreateContainerError),
+        );
+        assert_eq!(
+            samples(&registry),
+            [
+                "kubelet_started_pods_total 2",
+                "kubelet_started_pods_errors_total 1",
+                "kubelet_started_containers_total{container_type=\"init_container\"} 2",
+                "kubelet_started_containers_errors_total{container_type=\"init_container\",\
+                 code=\"CreateContainerError\"} 1",
+            ]
+        );
+    }
+}
