@@ -9,9 +9,9 @@ use std::collections::BTreeMap;
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD};
 use k8s_openapi::api::core::v1::Secret;
-use oci_spec::distribution::Reference;
 use serde::Deserialize;
 
+use super::reference::{DEFAULT_REGISTRY, ImageReference};
 use super::spec::RegistryAuth;
 
 const TYPE_CONFIG_JSON: &str = "kubernetes.io/dockerconfigjson";
@@ -19,9 +19,7 @@ const KEY_CONFIG_JSON: &str = ".dockerconfigjson";
 const TYPE_CONFIG: &str = "kubernetes.io/dockercfg";
 const KEY_CONFIG: &str = ".dockercfg";
 
-/// The registry of images whose name has no registry.
-const DEFAULT_REGISTRY: &str = "docker.io";
-/// What its credentials are commonly filed under.
+/// What the default registry's credentials are commonly filed under.
 const DEFAULT_REGISTRY_ENTRY: &str = "index.docker.io";
 
 /// A secret that does not hold what its type says. Contents are not repeated.
@@ -86,8 +84,8 @@ impl Keyring {
     /// What applies to an image; entries in reverse order of their names, so
     /// that a longer path comes before its own beginning.
     #[must_use]
-    pub fn lookup(&self, image: &Reference) -> Vec<RegistryAuth> {
-        let target = format!("{}/{}", image.registry(), image.repository());
+    pub fn lookup(&self, image: &ImageReference) -> Vec<RegistryAuth> {
+        let target = format!("{}/{}", image.registry, image.repository);
         let matching: Vec<RegistryAuth> = self
             .entries
             .iter()
@@ -95,7 +93,7 @@ impl Keyring {
             .filter(|(entry, _)| applies(entry, &target))
             .flat_map(|(_, auths)| auths.clone())
             .collect();
-        if !matching.is_empty() || image.registry() != DEFAULT_REGISTRY {
+        if !matching.is_empty() || image.registry != DEFAULT_REGISTRY {
             return matching;
         }
         let default = self.entries.get(DEFAULT_REGISTRY_ENTRY);

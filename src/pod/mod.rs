@@ -26,6 +26,7 @@ pub mod observed;
 pub mod plan;
 pub mod qos;
 pub mod quantity;
+pub mod reference;
 pub mod render;
 pub mod resources;
 #[cfg(test)]

@@ -1,12 +1,12 @@
 //! What image a container needs, when it is pulled, and with which credentials.
 
 use k8s_openapi::api::core::v1::Container;
-use oci_spec::distribution::Reference;
 
 use super::RenderError;
 use crate::pod::credentials::Keyring;
 use crate::pod::inputs::ResolvedRefs;
 use crate::pod::model::{DesiredPod, WaitingReason};
+use crate::pod::reference::ImageReference;
 use crate::pod::spec::{ImageRequest, PullPolicy};
 
 /// The container's wish for an image.
@@ -20,7 +20,7 @@ pub fn image_request(
     refs: &ResolvedRefs,
 ) -> Result<ImageRequest, RenderError> {
     let image = container.image.clone().unwrap_or_default();
-    let reference: Reference = image.parse().map_err(|error| RenderError {
+    let reference: ImageReference = image.parse().map_err(|error| RenderError {
         reason: WaitingReason::InvalidImageName,
         message: format!("Failed to apply default image tag {image:?}: couldn't parse image name {image:?}: {error}"),
     })?;
@@ -46,12 +46,12 @@ pub fn image_request(
 
 /// What is not said follows from the tag: `latest` may be another image
 /// tomorrow, every other tag is taken to stay.
-fn policy(container: &Container, reference: &Reference) -> Result<PullPolicy, RenderError> {
+fn policy(container: &Container, reference: &ImageReference) -> Result<PullPolicy, RenderError> {
     match container.image_pull_policy.as_deref() {
         Some("Always") => Ok(PullPolicy::Always),
         Some("IfNotPresent") => Ok(PullPolicy::IfNotPresent),
         Some("Never") => Ok(PullPolicy::Never),
-        None | Some("") if reference.tag() == Some("latest") => Ok(PullPolicy::Always),
+        None | Some("") if reference.is_latest() => Ok(PullPolicy::Always),
         None | Some("") => Ok(PullPolicy::IfNotPresent),
         Some(other) => Err(RenderError::config_message(format!(
             "unknown imagePullPolicy {other:?}"

@@ -1,27 +1,22 @@
 //! Names of images. Pure.
 
-use oci_spec::distribution::Reference;
-
 use super::super::ImageError;
 use crate::pod::WaitingReason;
+use crate::pod::reference::ImageReference;
 
 const DEFAULT_TAG: &str = ":latest";
 
 /// The name as given, with the default tag if it has neither tag nor digest.
 /// The registry is not filled in: that is for the runtime to decide.
 pub(super) fn with_default_tag(image: &str) -> Result<String, ImageError> {
-    let reference: Reference = image.parse().map_err(|error| ImageError {
+    let reference: ImageReference = image.parse().map_err(|error| ImageError {
         reason: WaitingReason::InvalidImageName,
         message: format!(
             "Failed to apply default image tag \"{image}\": \
              couldn't parse image name \"{image}\": {error}"
         ),
     })?;
-    // The parser supplies the tag itself and does not say that it did.
-    let supplied = reference.digest().is_none()
-        && reference.tag() == Some("latest")
-        && !image.ends_with(DEFAULT_TAG);
-    Ok(if supplied {
+    Ok(if reference.is_unversioned() {
         format!("{image}{DEFAULT_TAG}")
     } else {
         image.to_owned()
