@@ -1,8 +1,9 @@
 //! What is still to be told about which pod. No effects; time is an argument.
 //!
-//! One entry per pod, latest status wins. An entry is idle, queued, in flight
-//! (at most one call per pod), or waits for a later try. Entries go with their
-//! pods, so the ledger is as large as the node is full.
+//! One entry per pod, latest status wins. An entry is idle, held for a moment
+//! in case better news come, queued, in flight (at most one call per pod), or
+//! waits for a later try. Entries go with their pods, so the ledger is as large
+//! as the node is full.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -13,6 +14,7 @@ use serde_json::Value;
 use tokio::time::Instant;
 
 use super::StatusUpdate;
+use super::pace::{PATIENCE, Pace, pace};
 use super::step::fresher;
 use crate::apiserver::Backoff;
 use crate::pod::PodUid;
@@ -37,11 +39,16 @@ struct Entry {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Progress {
     Idle,
+    /// There is something to tell that need not be told at once.
+    Held {
+        until: Instant,
+    },
     Queued,
     /// `news`: something came since the call was made.
     InFlight {
         news: bool,
     },
+    /// For another try.
     Waiting {
         until: Instant,
     },
@@ -76,7 +83,7 @@ pub(super) struct Ledger {
 
 impl Ledger {
     /// Takes a worker's new status.
-    pub(super) fn put(&mut self, update: StatusUpdate) {
+    pub(super) fn put(&mut self, update: StatusUpdate, now: Instant) {
         let uid = update.pod.uid.clone();
         match self.entries.get_mut(&uid) {
             Some(entry) => entry.update = update,
@@ -93,7 +100,7 @@ impl Ledger {
                 self.entries.insert(uid.clone(), entry);
             }
         }
-        self.poke(&uid);
+        self.poke(&uid, now);
     }
 
     /// Takes what the watches show now. `find` answers an update's API object;
@@ -102,6 +109,7 @@ impl Ledger {
         &mut self,
         find: impl Fn(&StatusUpdate) -> Option<&'a Arc<Pod>>,
         is_desired: impl Fn(&PodUid) -> bool,
+        now: Instant,
     ) {
         let mut changed = Vec::new();
         self.entries.retain(|uid, entry| {
@@ -119,23 +127,28 @@ impl Ledger {
             true
         });
         for uid in changed {
-            self.poke(&uid);
+            self.poke(&uid, now);
         }
     }
 
-    /// Something about this pod is new: its turn comes, at once unless its last
-    /// call failed a moment ago.
-    fn poke(&mut self, uid: &PodUid) {
+    /// Something about this pod is new: its turn comes, at once unless there is
+    /// no hurry or its last call failed a moment ago.
+    fn poke(&mut self, uid: &PodUid, now: Instant) {
         let Some(entry) = self.entries.get_mut(uid) else {
             return;
         };
-        match &mut entry.progress {
-            Progress::Idle => {
+        match (&mut entry.progress, pace(&entry.update)) {
+            (Progress::Idle, Pace::Unhurried) => {
+                let until = now + PATIENCE;
+                entry.progress = Progress::Held { until };
+            }
+            (Progress::Idle | Progress::Held { .. }, Pace::AtOnce) => {
                 entry.progress = Progress::Queued;
                 self.queue.push_back(uid.clone());
             }
-            Progress::InFlight { news } => *news = true,
-            Progress::Queued | Progress::Waiting { .. } => {}
+            (Progress::InFlight { news }, _) => *news = true,
+            (Progress::Held { .. }, Pace::Unhurried)
+            | (Progress::Queued | Progress::Waiting { .. }, _) => {}
         }
     }
 
@@ -176,17 +189,24 @@ impl Ledger {
 
     /// The patch of an object of version `onto` was accepted, and this is the
     /// object now; look at it again.
-    pub(super) fn accepted(&mut self, uid: &PodUid, body: Value, onto: Option<&str>, api: Pod) {
+    pub(super) fn accepted(
+        &mut self,
+        uid: &PodUid,
+        body: Value,
+        onto: Option<&str>,
+        api: Pod,
+        now: Instant,
+    ) {
         if let Some(entry) = self.entries.get_mut(uid) {
             entry.backoff = None;
             let is_changed = api.metadata.resource_version.as_deref() != onto;
             entry.futile = (!is_changed).then_some(body);
         }
-        self.read(uid, api);
+        self.read(uid, api, now);
     }
 
     /// This is the object now; look at it again.
-    pub(super) fn read(&mut self, uid: &PodUid, api: Pod) {
+    pub(super) fn read(&mut self, uid: &PodUid, api: Pod, now: Instant) {
         let Some(entry) = self.entries.get_mut(uid) else {
             return;
         };
@@ -195,23 +215,23 @@ impl Ledger {
             .as_ref()
             .is_some_and(|watched| watched.metadata.uid != api.metadata.uid);
         if is_other {
-            self.over(uid);
+            self.over(uid, now);
             return;
         }
         entry.doubt = Doubt::None;
         entry.answered = Some(Arc::new(api));
         entry.caught_up();
-        self.land(uid);
-        self.poke(uid);
+        self.land(uid, now);
+        self.poke(uid, now);
     }
 
     /// The object is gone or another's: there is nobody to tell.
-    pub(super) fn over(&mut self, uid: &PodUid) {
+    pub(super) fn over(&mut self, uid: &PodUid, now: Instant) {
         if let Some(entry) = self.entries.get_mut(uid) {
             entry.doubt = Doubt::Over;
             entry.answered = None;
         }
-        self.land(uid);
+        self.land(uid, now);
     }
 
     /// The call failed for now: try again, not before `pause` if one is given.
@@ -230,8 +250,8 @@ impl Ledger {
             entry.doubt = Doubt::Stale;
             if entry.backoff.is_none() {
                 entry.backoff = Some(Backoff::new());
-                self.land(uid);
-                self.poke(uid);
+                self.land(uid, now);
+                self.poke(uid, now);
             } else {
                 self.retry(uid, None, now);
             }
@@ -239,8 +259,8 @@ impl Ledger {
     }
 
     /// The call failed for good: rest until something is new.
-    pub(super) fn refused(&mut self, uid: &PodUid) {
-        self.land(uid);
+    pub(super) fn refused(&mut self, uid: &PodUid, now: Instant) {
+        self.land(uid, now);
     }
 
     /// No answer at all; first in line when the API server is back.
@@ -251,24 +271,24 @@ impl Ledger {
         }
     }
 
-    fn land(&mut self, uid: &PodUid) {
+    fn land(&mut self, uid: &PodUid, now: Instant) {
         if let Some(entry) = self.entries.get_mut(uid) {
             let had_news = entry.progress == Progress::InFlight { news: true };
             entry.progress = Progress::Idle;
             if had_news {
-                self.poke(uid);
+                self.poke(uid, now);
             }
         }
     }
 
     /// Queues what has waited long enough.
     pub(super) fn wake(&mut self, now: Instant) {
-        self.requeue(|entry| matches!(entry.progress, Progress::Waiting { until } if until <= now));
+        self.requeue(|entry| entry.progress.due().is_some_and(|until| until <= now));
     }
 
-    /// Queues what waits for another try, due or not: there is no later.
+    /// Queues what waits, due or not: there is no later.
     pub(super) fn hurry(&mut self) {
-        self.requeue(|entry| matches!(entry.progress, Progress::Waiting { .. }));
+        self.requeue(|entry| entry.progress.due().is_some());
     }
 
     /// Looks at everything once more, and trusts the watch alone.
@@ -293,14 +313,10 @@ impl Ledger {
 
     /// When [`Ledger::wake`] has something to do.
     pub(super) fn next_wake(&self) -> Option<Instant> {
-        let waiting = self
-            .entries
+        self.entries
             .values()
-            .filter_map(|entry| match entry.progress {
-                Progress::Waiting { until } => Some(until),
-                _ => None,
-            });
-        waiting.min()
+            .filter_map(|entry| entry.progress.due())
+            .min()
     }
 
     pub(super) fn has_queue(&self) -> bool {
@@ -309,6 +325,16 @@ impl Ledger {
 
     pub(super) fn contains(&self, uid: &PodUid) -> bool {
         self.entries.contains_key(uid)
+    }
+}
+
+impl Progress {
+    /// When a wait ends; `None` if time alone brings no turn.
+    fn due(self) -> Option<Instant> {
+        match self {
+            Self::Held { until } | Self::Waiting { until } => Some(until),
+            Self::Idle | Self::Queued | Self::InFlight { .. } => None,
+        }
     }
 }
 

@@ -165,9 +165,10 @@ impl Reporter {
     }
 
     fn accept(&mut self, updates: BTreeMap<PodUid, StatusUpdate>) {
+        let now = Instant::now();
         for (uid, update) in updates {
             self.view.set(uid, update.status.clone());
-            self.ledger.put(update);
+            self.ledger.put(update, now);
         }
         self.observe();
     }
@@ -185,6 +186,7 @@ impl Reporter {
                 }
             },
             |uid| desired.pods.contains_key(uid),
+            Instant::now(),
         );
         let ledger = &self.ledger;
         self.view.retain(|uid| ledger.contains(uid));
@@ -313,18 +315,18 @@ impl Reporter {
     }
 
     fn land_status(&mut self, uid: &PodUid, result: Result<Landed, ApiError>) {
+        let now = Instant::now();
         let error = match result {
             Ok(Landed::Written { body, onto, pod }) => {
-                return self.ledger.accepted(uid, body, onto.as_deref(), *pod);
+                return self.ledger.accepted(uid, body, onto.as_deref(), *pod, now);
             }
-            Ok(Landed::Read(pod)) => return self.ledger.read(uid, *pod),
-            Ok(Landed::Deleted) => return self.ledger.over(uid),
+            Ok(Landed::Read(pod)) => return self.ledger.read(uid, *pod, now),
+            Ok(Landed::Deleted) => return self.ledger.over(uid, now),
             Err(error) if error.is_unreachable() => return self.ledger.unanswered(uid),
             Err(error) => error,
         };
-        let now = Instant::now();
         match error.disposition() {
-            Disposition::NotFound => self.ledger.over(uid),
+            Disposition::NotFound => self.ledger.over(uid, now),
             Disposition::Conflict => self.ledger.conflict(uid, now),
             Disposition::Retry(pause) => {
                 tracing::debug!(%uid, error = %chain(&error), "status call failed, will be tried again");
@@ -332,7 +334,7 @@ impl Reporter {
             }
             Disposition::Permanent => {
                 tracing::warn!(%uid, error = %chain(&error), "the API server refuses the pod's status");
-                self.ledger.refused(uid);
+                self.ledger.refused(uid, now);
             }
         }
     }

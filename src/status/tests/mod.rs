@@ -2,6 +2,7 @@
 
 mod merge;
 mod mirror;
+mod pace;
 mod patch;
 mod reporter;
 mod strategic;

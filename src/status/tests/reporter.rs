@@ -282,6 +282,25 @@ async fn a_status_is_patched_once_and_its_echo_is_no_news() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_quick_start_is_told_in_one_patch_and_a_slow_one_all_the_same() {
+    let unseen = |name| api_pod(name, &json!({}));
+    let bench = Bench::start(vec![unseen("quick"), unseen("slow")]);
+    bench.report("quick", "Pending", Ending::Live);
+    bench.report("slow", "Pending", Ending::Live);
+    bench.settle().await;
+    bench.report("quick", "Running", Ending::Live);
+    bench
+        .until("the slow one is told", |api| {
+            api.phase("slow").as_deref() == Some("Pending")
+        })
+        .await;
+    assert_eq!(
+        bench.stop().await.calls(),
+        ["patch default/quick Running", "patch default/slow Pending"]
+    );
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_later_status_builds_on_the_answer_not_on_a_lagging_watch() {
     let bench = Bench::start(vec![pending("a")]);
     bench.report("a", "Running", Ending::Live);
