@@ -28,7 +28,7 @@ use crate::server::{HealthCheck, HealthServer};
 use crate::source::{self, ManifestConfig, ManifestSource, Sources};
 use crate::status::{Reporter, ReporterInputs, StandaloneStatus, StatusHandle};
 use crate::volume::{HostVolumes, VolumeSettings};
-use crate::worker::{self, Heartbeat, Manager, PodsView, WorkerDeps};
+use crate::worker::{self, Heartbeat, Manager, PodsView, StartTurns, WorkerDeps};
 
 /// The node's own names, for pods on its network.
 const ETC_HOSTS: &str = "/etc/hosts";
@@ -238,6 +238,7 @@ impl Assembly {
             status: inputs.status,
             events: inputs.events,
             metrics: worker::Metrics::new(&mut self.registry),
+            start_turns: StartTurns::of_this_machine(),
             node,
             etc_hosts: Arc::new(|| std::fs::read_to_string(ETC_HOSTS).unwrap_or_default()),
             clock: Arc::new(Timestamp::now),

@@ -117,7 +117,10 @@ impl Target {
             );
         }
         let result = match render::sandbox(&self.desired, attempt, &self.deps.node) {
-            Ok(spec) => told(self.deps.sandboxes.run_sandbox(&spec).await),
+            Ok(spec) => {
+                let run = self.deps.sandboxes.run_sandbox(&spec);
+                told(self.deps.start_turns.take(run).await)
+            }
             Err(error) => Err(error.message),
         };
         self.deps.metrics.sandbox(&result);

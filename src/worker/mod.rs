@@ -4,8 +4,8 @@
 //! observes. Out: effects through ports, [`StatusUpdate`](crate::status::StatusUpdate)s,
 //! events, and a [`PodView`] per pod for people who ask why.
 //!
-//! A worker repeats: look, [`plan`](crate::pod::plan::plan), carry out the
-//! first step, look again. Image pulls go on beside. It keeps no state that it
+//! A worker repeats: look, [`plan`](crate::pod::plan::plan), carry out what
+//! comes first, look again. Image pulls go on beside. It keeps no state that it
 //! could not lose.
 
 mod apply;
@@ -17,6 +17,7 @@ mod pod;
 mod step;
 #[cfg(test)]
 mod tests;
+mod turns;
 mod view;
 
 use std::sync::Arc;
@@ -28,6 +29,7 @@ use tokio::sync::watch;
 pub use heartbeat::Heartbeat;
 pub use manager::{Manager, PodsView, WorkerEntry};
 pub use metrics::{Metrics, register_gauges};
+pub use turns::StartTurns;
 pub use view::PodView;
 
 use crate::apiserver::{EventRecorder, ObjectRefs};
@@ -51,6 +53,7 @@ pub struct WorkerDeps {
     pub status: StatusHandle,
     pub events: EventRecorder,
     pub metrics: Metrics,
+    pub start_turns: StartTurns,
     pub node: Arc<NodeFacts>,
     /// The node's own `/etc/hosts`, for host-network pods.
     pub etc_hosts: Arc<dyn Fn() -> String + Send + Sync>,

@@ -2,7 +2,10 @@
 //!
 //! Wakes when the wish, the observation or the runtime's health changes, when a
 //! step or a pull ends, and when the plan said so; at no other time. At most
-//! one step is under way, with any number of pulls beside it.
+//! one step, or two that belong together, is under way, with any number of
+//! pulls beside it.
+
+mod tell;
 
 use std::collections::BTreeSet;
 use std::future::Future;
@@ -11,6 +14,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::StreamExt;
+use futures::future::join_all;
 use futures::stream::FuturesUnordered;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::PodStatus;
@@ -22,18 +26,15 @@ use super::WorkerDeps;
 use super::apply::Target;
 use super::memory::remember;
 use super::step::Outcome;
-use super::view::{ErrorView, PodView, RunningView};
+use super::view::{ErrorView, PodView};
 use crate::error::chain;
 use crate::pod::memory::{Failure, ImageProgress, Pauses};
-use crate::pod::plan::{self, PlanInput, PodPlan, Stage, Step};
-use crate::pod::status::{self, StatusInput};
+use crate::pod::plan::{self, PlanInput, PodPlan, Stage, Step, StopContainer};
+use crate::pod::spec::PresentImage;
 use crate::pod::support::{self, Effect};
-use crate::pod::{
-    DesiredPod, Intent, ObservedPod, PodMemory, Severity, TerminationReason, WaitOn, WaitingReason,
-    deadline,
-};
+use crate::pod::{DesiredPod, Intent, ObservedPod, PodMemory, Severity, WaitOn, deadline};
 use crate::runtime::{RuntimeError, RuntimeHealth};
-use crate::status::{Ending, StatusUpdate};
+use crate::status::Ending;
 
 /// Reason of a pod that asks for something this agent does not do.
 const REFUSED: &str = "PodFeatureUnsupported";
@@ -74,7 +75,7 @@ enum Sight {
 enum Work {
     /// Only reading the runtime, after a pause if the last reading failed.
     Look,
-    Step(Step),
+    Steps(Vec<Step>),
 }
 
 /// Work under way.
@@ -84,9 +85,22 @@ struct Running {
     future: Pin<Box<dyn Future<Output = Ended> + Send>>,
 }
 
-/// A step that ended, and what the runtime shows after it.
+impl Running {
+    /// The containers that are being stopped, if that is the work.
+    fn stops(&self) -> Option<&[StopContainer]> {
+        match &self.work {
+            Work::Steps(steps) => match steps.as_slice() {
+                [Step::StopContainers(stops)] => Some(stops),
+                _ => None,
+            },
+            Work::Look => None,
+        }
+    }
+}
+
+/// Work that ended, and what the runtime shows after it.
 struct Ended {
-    outcome: Option<Outcome>,
+    outcomes: Vec<Outcome>,
     observed: Result<Arc<ObservedPod>, RuntimeError>,
 }
 
@@ -156,7 +170,7 @@ impl PodWorker {
                         return;
                     }
                     self.start_pulls(&plan);
-                    running = self.next_step(&plan);
+                    running = self.next_steps(&plan);
                     wake_at = plan.recheck_at();
                     self.publish_view(plan, running.as_ref());
                 }
@@ -180,6 +194,27 @@ impl PodWorker {
                 }
             }
         }
+    }
+
+    /// Refuses a pod that this agent cannot run truly, unless it runs already.
+    fn admit(&mut self) {
+        let pod = self.desired.clone();
+        let unsupported = support::unsupported(&pod.pod);
+        for item in unsupported.iter().filter(|u| u.effect == Effect::Warn) {
+            warn!(field = %item.field_path, "{}", item.message);
+        }
+        let refused: Vec<String> = unsupported
+            .iter()
+            .filter(|u| u.effect == Effect::Refuse)
+            .map(|u| format!("{}: {}", u.field_path, u.message))
+            .collect();
+        if refused.is_empty() || !self.seen.is_absent() || pod.intent != Intent::Run {
+            return;
+        }
+        let message = refused.join("; ");
+        warn!(%message, "the pod is refused");
+        self.target().warn(REFUSED, message.clone());
+        self.refusal = Some(message);
     }
 
     /// Waits for the next thing worth a new plan.
@@ -263,42 +298,46 @@ impl PodWorker {
         }
     }
 
-    fn next_step(&self, plan: &PodPlan) -> Option<Running> {
-        let step = plan
-            .steps
-            .iter()
-            .find(|step| !matches!(step, Step::PullImage { .. }))?
-            .clone();
-        let image = match &step {
-            Step::StartContainer { container, .. } => {
-                match self.memory.container(container).image {
-                    ImageProgress::Present(image) => Some(image),
-                    _ => None,
-                }
-            }
-            _ => None,
-        };
-        debug!(?step, "next step");
+    fn next_steps(&self, plan: &PodPlan) -> Option<Running> {
+        let steps = plan.next_steps();
+        if steps.is_empty() {
+            return None;
+        }
+        debug!(?steps, "next");
         let target = self.target();
-        let owned = step.clone();
+        let owned: Vec<_> = steps
+            .iter()
+            .map(|step| (step.clone(), self.image_for(step)))
+            .collect();
         Some(Running {
             since: (self.deps.clock)(),
             future: Box::pin(async move {
-                let looks = changes_runtime(&owned);
-                let outcome = target.execute(owned, image).await;
+                let looks = owned.iter().any(|(step, _)| changes_runtime(step));
+                let executions = owned
+                    .into_iter()
+                    .map(|(step, image)| target.execute(step, image));
+                let outcomes = join_all(executions).await;
                 let observed = if looks {
                     let pod = &target.desired;
                     target.deps.observer.refresh(&pod.uid, &pod.name).await
                 } else {
                     Ok(target.observed.clone())
                 };
-                Ended {
-                    outcome: Some(outcome),
-                    observed,
-                }
+                Ended { outcomes, observed }
             }),
-            work: Work::Step(step),
+            work: Work::Steps(steps),
         })
+    }
+
+    /// The image of the container that the step starts.
+    fn image_for(&self, step: &Step) -> Option<PresentImage> {
+        let Step::StartContainer { container, .. } = step else {
+            return None;
+        };
+        match self.memory.container(container).image {
+            ImageProgress::Present(image) => Some(image),
+            _ => None,
+        }
     }
 
     fn look(&self, pause: Option<Duration>) -> Running {
@@ -310,7 +349,7 @@ impl PodWorker {
             future: Box::pin(async move {
                 sleep(pause).await;
                 Ended {
-                    outcome: None,
+                    outcomes: Vec::new(),
                     observed: deps.observer.refresh(&pod.uid, &pod.name).await,
                 }
             }),
@@ -334,7 +373,7 @@ impl PodWorker {
     }
 
     fn take_end(&mut self, ended: Ended) {
-        if let Some(outcome) = ended.outcome {
+        for outcome in ended.outcomes {
             self.learn(outcome);
         }
         match ended.observed {
@@ -400,11 +439,7 @@ impl PodWorker {
                 container.image = ImageProgress::Unknown;
             }
         }
-        let Some(Running {
-            work: Work::Step(Step::StopContainers(under_way)),
-            ..
-        }) = running
-        else {
+        let Some(under_way) = running.as_ref().and_then(Running::stops) else {
             return;
         };
         let longest = under_way.iter().map(|stop| stop.grace).max();
@@ -418,7 +453,7 @@ impl PodWorker {
 
     async fn wind_down(mut self, running: Option<Running>) {
         let Some(running) = running else { return };
-        if matches!(running.work, Work::Step(Step::StopContainers(_))) {
+        if running.stops().is_some() {
             return;
         }
         if let Ok(ended) = tokio::time::timeout(SHUTDOWN_PATIENCE, running.future).await {
@@ -426,162 +461,6 @@ impl PodWorker {
             let plan = self.plan();
             self.publish_status(&plan);
         }
-    }
-
-    // === what others are told ===
-
-    /// Refuses a pod that this agent cannot run truly, unless it runs already.
-    fn admit(&mut self) {
-        let pod = self.desired.clone();
-        let unsupported = support::unsupported(&pod.pod);
-        for item in unsupported.iter().filter(|u| u.effect == Effect::Warn) {
-            warn!(field = %item.field_path, "{}", item.message);
-        }
-        let refused: Vec<String> = unsupported
-            .iter()
-            .filter(|u| u.effect == Effect::Refuse)
-            .map(|u| format!("{}: {}", u.field_path, u.message))
-            .collect();
-        if refused.is_empty() || !self.seen.is_absent() || pod.intent != Intent::Run {
-            return;
-        }
-        let message = refused.join("; ");
-        warn!(%message, "the pod is refused");
-        self.target().warn(REFUSED, message.clone());
-        self.refusal = Some(message);
-    }
-
-    fn publish_status(&mut self, plan: &PodPlan) {
-        if let Intent::Terminate(termination) = &self.desired.intent
-            && termination.reason == TerminationReason::Orphaned
-        {
-            return;
-        }
-        let ending = match plan.stage {
-            Stage::Running | Stage::Stopping => Ending::Live,
-            Stage::Stopped | Stage::Finished | Stage::Removing => Ending::Stopped,
-            Stage::Gone => Ending::Gone,
-        };
-        // Once records are being removed, what was told last stays the truth.
-        let keep = plan.stage >= Stage::Removing && self.told.is_some();
-        if !keep {
-            let now = (self.deps.clock)();
-            let status = self.refused_status(now).unwrap_or_else(|| {
-                status::compute(&StatusInput {
-                    desired: &self.desired,
-                    observed: &self.seen,
-                    memory: &self.memory,
-                    node: &self.deps.node,
-                    stage: plan.stage,
-                    previous: self.told.as_deref().or(self.desired.pod.status.as_ref()),
-                    now,
-                })
-            });
-            if self.told.as_deref() != Some(&status) {
-                self.told = Some(Arc::new(status));
-                self.last_ending = None;
-            }
-        }
-        if self.last_ending != Some(ending) {
-            self.send_status(ending);
-        }
-    }
-
-    fn send_status(&mut self, ending: Ending) {
-        let Some(status) = self.told.clone() else {
-            return;
-        };
-        self.last_ending = Some(ending);
-        self.deps.status.set(StatusUpdate {
-            pod: self.desired.clone(),
-            status,
-            ending,
-        });
-    }
-
-    fn refused_status(&self, now: Timestamp) -> Option<PodStatus> {
-        let message = self.refusal.as_ref()?;
-        Some(status::rejected(&self.desired, REFUSED, message, now))
-    }
-
-    /// One event per wait that a user asks about, when it begins.
-    fn announce(&mut self, plan: &PodPlan) {
-        let mut waits = BTreeSet::new();
-        for wait in &plan.waits {
-            // The network's wait has no time of its own: once is enough.
-            let since = match wait.on {
-                WaitOn::Network => Timestamp::UNIX_EPOCH,
-                _ => wait.at,
-            };
-            let key = (wait.on.clone(), since);
-            if !self.announced.contains(&key) {
-                match &wait.on {
-                    WaitOn::CrashBackoff { container } => self.announce_crash_backoff(container),
-                    WaitOn::Network => self.target().warn("NetworkNotReady", wait.why.clone()),
-                    _ => {}
-                }
-            }
-            waits.insert(key);
-        }
-        self.announced = waits;
-    }
-
-    fn announce_crash_backoff(&self, container: &str) {
-        let pod = &self.desired;
-        self.target().container_event(
-            container,
-            Severity::Warning,
-            "BackOff",
-            format!(
-                "Back-off restarting failed container {container} in pod {}_{}({})",
-                pod.name.name, pod.name.namespace, pod.uid
-            ),
-        );
-    }
-
-    fn announce_image_backoff(&self, container: &str) {
-        let memory = self.memory.container(container);
-        if let ImageProgress::Failed(failed) = &memory.image
-            && failed.reason == WaitingReason::ImagePullBackOff
-        {
-            self.target().container_event(
-                container,
-                Severity::Normal,
-                "BackOff",
-                failed.failure.message.clone(),
-            );
-            self.target()
-                .start_failed(container, failed.reason.as_str());
-        }
-    }
-
-    fn publish_view(&self, plan: PodPlan, running: Option<&Running>) {
-        let pulling = self
-            .memory
-            .containers
-            .iter()
-            .filter(|(_, c)| matches!(c.image, ImageProgress::Pulling { .. }))
-            .map(|(name, _)| name.clone())
-            .collect();
-        self.view.send_replace(Arc::new(PodView {
-            uid: self.desired.uid.clone(),
-            name: self.desired.name.clone(),
-            origin: self.desired.origin.clone(),
-            intent: self.desired.intent.clone(),
-            observed: self.seen.clone(),
-            memory: self.memory.clone(),
-            plan,
-            running: running.map(|running| RunningView {
-                step: match &running.work {
-                    Work::Look => "Look".to_owned(),
-                    Work::Step(step) => format!("{step:?}"),
-                },
-                since: running.since,
-            }),
-            pulling,
-            last_error: self.last_error.clone(),
-            at: (self.deps.clock)(),
-        }));
     }
 }
 

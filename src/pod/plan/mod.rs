@@ -46,7 +46,8 @@ pub struct PlanInput<'a> {
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct PodPlan {
     pub stage: Stage,
-    /// In order. Pulls may run beside anything; the rest one at a time.
+    /// In order. Pulls may run beside anything; of the rest
+    /// [`PodPlan::next_steps`] are to be carried out before the next plan.
     pub steps: Vec<Step>,
     /// What the pod waits for besides events, soonest first.
     pub waits: Vec<Wakeup>,
@@ -57,6 +58,25 @@ impl PodPlan {
     #[must_use]
     pub fn recheck_at(&self) -> Option<Timestamp> {
         self.waits.first().map(|wait| wait.at)
+    }
+
+    /// What to carry out now, all at the same time, beside pulls: the first
+    /// step, and the second if the two have nothing to do with each other.
+    #[must_use]
+    pub fn next_steps(&self) -> Vec<Step> {
+        let mut steps = self
+            .steps
+            .iter()
+            .filter(|step| !matches!(step, Step::PullImage { .. }));
+        let first = steps.next();
+        let second = steps.next().filter(|second| {
+            matches!(
+                (first, second),
+                (Some(Step::EnsureCgroup), Step::MountVolumes)
+                    | (Some(Step::UnmountVolumes), Step::RemoveCgroup)
+            )
+        });
+        first.into_iter().chain(second).cloned().collect()
     }
 }
 

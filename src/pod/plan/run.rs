@@ -146,7 +146,7 @@ impl Draft {
         }
     }
 
-    /// Cgroup, then volumes. True when both stand.
+    /// Cgroup and volumes. True when both stand.
     fn prepare(&mut self, input: &PlanInput<'_>) -> bool {
         let cgroup = self.progress(
             &input.memory.cgroup,
@@ -154,9 +154,6 @@ impl Draft {
             "the pod's cgroup",
             input,
         );
-        if !cgroup {
-            return false;
-        }
         let volumes = self.progress(&input.memory.volumes, Step::MountVolumes, "volumes", input);
         if let Some(refresh) = input.memory.volumes.done().and_then(|v| v.refresh_at) {
             if refresh <= input.now {
@@ -169,7 +166,7 @@ impl Draft {
                 });
             }
         }
-        volumes
+        cgroup && volumes
     }
 
     /// Plans `step` unless it is done or must wait. True when it is done.

@@ -45,7 +45,10 @@ fn pull(name: &str) -> Step {
 fn a_new_pod_is_prepared_while_its_images_are_fetched() {
     let pod = pod("Always", &[], &["a", "b"]);
     let plan = decide(&pod, &nothing(), &PodMemory::default(), 0);
-    assert_eq!(plan.steps, [pull("a"), pull("b"), Step::EnsureCgroup]);
+    let preparations = [Step::EnsureCgroup, Step::MountVolumes];
+    assert_eq!(plan.steps[..2], [pull("a"), pull("b")]);
+    assert_eq!(plan.steps[2..], preparations);
+    assert_eq!(plan.next_steps(), preparations);
 }
 
 #[test]

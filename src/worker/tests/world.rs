@@ -13,7 +13,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use super::super::{Manager, Metrics, PodsView, WorkerDeps};
+use super::super::{Manager, Metrics, PodsView, StartTurns, WorkerDeps};
 use crate::apiserver::{ApiError, EventRecorder, ObjectRefs};
 use crate::cgroup::{CgroupError, PodCgroups};
 use crate::pod::cgroup::{PodCgroup, QosShares};
@@ -80,6 +80,7 @@ impl World {
             status: status.clone(),
             events: EventRecorder::log_only("n1".into()),
             metrics: Metrics::default(),
+            start_turns: StartTurns::of_this_machine(),
             node: Arc::new(samples::node()),
             etc_hosts: Arc::new(String::new),
             clock: Arc::new(move || runtime.now()),
