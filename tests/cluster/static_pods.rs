@@ -196,10 +196,15 @@ async fn an_edited_manifest_replaces_the_pod(t: Scene) -> anyhow::Result<()> {
         t.namespace,
         static_uid(&second)
     ));
-    let log = tokio::fs::read_to_string(&file)
-        .await
-        .context(file.display().to_string())?;
-    ensure!(log.ends_with("F second\n"), "{log}");
+    poll_until("the second one speaks", PATIENCE, || async {
+        let log = tokio::fs::read_to_string(&file).await.unwrap_or_default();
+        Ok(if log.ends_with("F second\n") {
+            Ok(())
+        } else {
+            Err(log)
+        })
+    })
+    .await?;
     let old = t.cluster.running_containers(static_uid(&first)).await?;
     ensure!(old.is_empty(), "{old:?}");
     Ok(())

@@ -288,6 +288,9 @@ async fn until(what: &str, limit: Duration, mut condition: impl FnMut() -> bool)
 
 const SOON: Duration = Duration::from_secs(1);
 
+/// Between two tries, and a moment for the try itself.
+const LONGEST_PAUSE: Duration = Duration::from_secs(13);
+
 fn seconds(count: u64) -> Duration {
     Duration::from_secs(count)
 }
@@ -381,7 +384,7 @@ async fn the_api_server_may_be_away_for_hours() {
     tokio::time::sleep(seconds(3 * 3600)).await;
     assert_eq!(*world.registered.borrow(), None);
     api.change(|state| state.away = false);
-    until("registered", seconds(8), || {
+    until("registered", LONGEST_PAUSE, || {
         world.registered.borrow().is_some()
     })
     .await;
@@ -495,7 +498,7 @@ async fn without_registration_the_node_is_waited_for() {
     tokio::time::sleep(seconds(60)).await;
     assert_eq!(api.look(|state| state.creates), 0);
     api.change(|state| state.node = Some(old_node("Unknown")));
-    until("ready", seconds(8), || {
+    until("ready", LONGEST_PAUSE, || {
         api.ready().as_deref() == Some("True")
     })
     .await;
