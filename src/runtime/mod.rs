@@ -9,7 +9,7 @@
 //! | `port`, `error` | what the rest of the agent sees |
 //! | `client`, `cri` | the calls, with deadlines and metrics |
 //! | `encode`, `decode` | our types as CRI's and back; pure |
-//! | `sandboxes`, `logs` | [`Sandboxes`]: what changes what runs, and log files |
+//! | `sandboxes`, `logs`, `leftover` | [`Sandboxes`]: what changes what runs, log files, lost tasks |
 //! | `image` | [`Images`]: presence and pulls |
 //! | `inventory` | which images there are |
 //! | `observe`, `termination` | [`Observer`]: what runs and how it ended |
@@ -29,6 +29,7 @@ pub mod fake;
 mod health;
 mod image;
 mod inventory;
+mod leftover;
 mod logs;
 mod metrics;
 mod observe;
@@ -58,6 +59,7 @@ use client::CriClient;
 use health::HealthTask;
 use image::CriImages;
 use inventory::InventoryTask;
+use leftover::Leftovers;
 use logs::Logs;
 use observe::{Observations, ObserveTask};
 use sandboxes::CriSandboxes;
@@ -132,7 +134,11 @@ pub fn connect(settings: &RuntimeSettings, metrics: &Metrics) -> (Handles, Tasks
     let pulled = Arc::new(Notify::new());
     let (images_out, inventory) = watch::channel(Arc::default());
     let handles = Handles {
-        sandboxes: Arc::new(CriSandboxes::new(client.clone(), logs)),
+        sandboxes: Arc::new(CriSandboxes::new(
+            client.clone(),
+            logs,
+            Leftovers::new(channel.clone()),
+        )),
         images: Arc::new(CriImages::new(client.clone(), settings, pulled.clone())),
         observer: Arc::clone(&observations) as Arc<dyn Observer>,
         inventory,

@@ -5,6 +5,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 use super::client::CriClient;
+use super::leftover::Leftovers;
 use super::logs::{LogFile, Logs};
 use super::{RuntimeError, Sandboxes, decode, encode};
 use crate::pod::spec::{ContainerSpec, SandboxSpec};
@@ -16,11 +17,16 @@ const MIN_GRACE: Duration = Duration::from_secs(2);
 pub(super) struct CriSandboxes {
     client: CriClient,
     logs: Logs,
+    leftovers: Leftovers,
 }
 
 impl CriSandboxes {
-    pub(super) fn new(client: CriClient, logs: Logs) -> Self {
-        Self { client, logs }
+    pub(super) fn new(client: CriClient, logs: Logs, leftovers: Leftovers) -> Self {
+        Self {
+            client,
+            logs,
+            leftovers,
+        }
     }
 
     /// Where the runtime writes the container's log; `None` if the container
@@ -54,7 +60,12 @@ impl Sandboxes for CriSandboxes {
     }
 
     async fn remove_sandbox(&self, id: &SandboxId) -> Result<(), RuntimeError> {
-        self.client.remove_pod_sandbox(&id.0).await
+        match self.client.remove_pod_sandbox(&id.0).await {
+            Err(RuntimeError::Refused { .. }) if self.leftovers.end(&id.0).await => {
+                self.client.remove_pod_sandbox(&id.0).await
+            }
+            removed => removed,
+        }
     }
 
     async fn create_container(
@@ -78,13 +89,18 @@ impl Sandboxes for CriSandboxes {
     }
 
     async fn start_container(&self, id: &ContainerId) -> Result<(), RuntimeError> {
-        self.client.start_container(&id.0).await?;
-        // It runs; a missing link for log shippers does not change that.
-        let linked = match self.log_file(id).await {
-            Ok(Some(log)) => self.logs.link(&log).await,
-            Ok(None) => Ok(()),
-            Err(error) => Err(error),
+        // The link points to where the log will be; looking that up takes no time
+        // of its own beside the start.
+        let link = async {
+            match self.log_file(id).await {
+                Ok(Some(log)) => self.logs.link(&log).await,
+                Ok(None) => Ok(()),
+                Err(error) => Err(error),
+            }
         };
+        let (started, linked) = tokio::join!(self.client.start_container(&id.0), link);
+        started?;
+        // It runs; a missing link for log shippers does not change that.
         if let Err(error) = linked {
             tracing::warn!(
                 container = %id,
@@ -110,7 +126,12 @@ impl Sandboxes for CriSandboxes {
             Ok(None) | Err(RuntimeError::Refused { .. } | RuntimeError::Invalid { .. }) => {}
             Err(error) => return Err(error),
         }
-        self.client.remove_container(&id.0).await
+        match self.client.remove_container(&id.0).await {
+            Err(RuntimeError::Refused { .. }) if self.leftovers.end(&id.0).await => {
+                self.client.remove_container(&id.0).await
+            }
+            removed => removed,
+        }
     }
 
     async fn remove_pod_logs(&self, uid: &PodUid, name: &PodName) -> Result<(), RuntimeError> {

@@ -24,7 +24,7 @@ const TASK_DELETE: &str = "/tasks/delete";
 const CONTAINER_DELETE: &str = "/containers/delete";
 
 /// Where CRI keeps its containers.
-const NAMESPACE: &str = "k8s.io";
+pub(in crate::runtime) const NAMESPACE: &str = "k8s.io";
 
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(3);

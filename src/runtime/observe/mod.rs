@@ -27,6 +27,7 @@ use super::client::CriClient;
 use super::{KnownPods, Observer, RuntimeError, RuntimeHealth};
 use crate::pod::{ObservedPod, PodName, PodUid};
 use cache::Cache;
+pub(super) use events::NAMESPACE;
 pub(super) use task::ObserveTask;
 
 /// The handle that everybody reads through.
