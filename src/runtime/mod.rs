@@ -9,7 +9,7 @@
 //! | `port`, `error` | what the rest of the agent sees |
 //! | `client`, `cri` | the calls, with deadlines and metrics |
 //! | `encode`, `decode` | our types as CRI's and back; pure |
-//! | `sandboxes`, `logs`, `leftover` | [`Sandboxes`]: what changes what runs, log files, lost tasks |
+//! | `sandboxes`, `logs`, `leftover` | [`Sandboxes`]: what changes what runs, log files, what the runtime lost sight of |
 //! | `image` | [`Images`]: presence and pulls |
 //! | `inventory` | which images there are |
 //! | `observe`, `termination` | [`Observer`]: what runs and how it ended |

@@ -60,12 +60,8 @@ impl Sandboxes for CriSandboxes {
     }
 
     async fn remove_sandbox(&self, id: &SandboxId) -> Result<(), RuntimeError> {
-        match self.client.remove_pod_sandbox(&id.0).await {
-            Err(RuntimeError::Refused { .. }) if self.leftovers.end(&id.0).await => {
-                self.client.remove_pod_sandbox(&id.0).await
-            }
-            removed => removed,
-        }
+        self.client.remove_pod_sandbox(&id.0).await?;
+        self.leftovers.clear(&id.0).await
     }
 
     async fn create_container(
@@ -127,7 +123,7 @@ impl Sandboxes for CriSandboxes {
             Err(error) => return Err(error),
         }
         match self.client.remove_container(&id.0).await {
-            Err(RuntimeError::Refused { .. }) if self.leftovers.end(&id.0).await => {
+            Err(RuntimeError::Refused { .. }) if self.leftovers.end_task(&id.0).await => {
                 self.client.remove_container(&id.0).await
             }
             removed => removed,

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use kubelet::pod::spec::{ImageRequest, PullPolicy};
-use kubelet::pod::{ContainerState, Exit, ObservedPod, WaitingReason};
+use kubelet::pod::{ContainerState, Exit, ObservedPod, SandboxId, WaitingReason};
 use kubelet::runtime::RuntimeError;
 use nix::sys::signal::Signal;
 use node::{LIMIT, Node};
@@ -146,6 +146,61 @@ async fn a_stop_is_asked_for_and_then_enforced() {
     assert!(begun.elapsed() < Duration::from_secs(15));
     let exit = see(&mut watch, "stubborn exit", |pod| exit_of(pod, "stubborn")).await;
     assert_eq!(exit.code, 137);
+    node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_container_goes_though_it_has_a_task_that_cri_does_not_know() {
+    let node = Node::start().await;
+    let pod = node.sandbox("web").await;
+    let id = node.container(&pod, "main", "sleep 3600").await;
+    // As when CRI gives up a start whose task comes to be all the same.
+    node.ctr(&["tasks", "start", "--detach", "--null-io", &id.0]);
+    node.handles
+        .sandboxes
+        .remove_container(&id)
+        .await
+        .expect("remove");
+    for kind in ["tasks", "containers"] {
+        let left = node.ctr(&[kind, "ls", "-q"]);
+        assert!(!left.contains(&id.0), "{kind}: {left}");
+    }
+    node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_sandbox_goes_though_cri_does_not_know_its_container() {
+    const ID: &str = "lost-sandbox";
+    let node = Node::start().await;
+    let cgroup = format!("{}/{ID}", node.containerd.cgroup());
+    node.ctr(&[
+        "run",
+        "--detach",
+        "--null-io",
+        "--cgroup",
+        &cgroup,
+        image::BUSYBOX,
+        ID,
+        "/bin/sleep",
+        "3600",
+    ]);
+    let lists = [
+        vec!["tasks", "ls", "-q"],
+        vec!["containers", "ls", "-q"],
+        vec!["snapshots", "ls"],
+    ];
+    for list in &lists {
+        let shown = node.ctr(list);
+        assert!(shown.contains(ID), "{list:?}: {shown}");
+    }
+    let id = SandboxId(ID.to_owned());
+    let sandboxes = &node.handles.sandboxes;
+    sandboxes.remove_sandbox(&id).await.expect("remove");
+    for list in &lists {
+        let left = node.ctr(list);
+        assert!(!left.contains(ID), "{list:?}: {left}");
+    }
+    sandboxes.remove_sandbox(&id).await.expect("remove again");
     node.stop().await;
 }
 

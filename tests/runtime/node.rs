@@ -110,6 +110,13 @@ impl Node {
         id
     }
 
+    /// What `ctr` prints.
+    pub fn ctr(&self, arguments: &[&str]) -> String {
+        let output = self.containerd.ctr(arguments).expect("ctr");
+        assert!(output.status.success(), "{arguments:?}: {output:?}");
+        String::from_utf8(output.stdout).expect("text")
+    }
+
     pub fn watch(&self, pod: &SandboxSpec) -> watch::Receiver<Arc<ObservedPod>> {
         self.handles.observer.watch(&pod.uid, &pod.name)
     }
