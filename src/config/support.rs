@@ -126,7 +126,7 @@ pub(super) const TABLE: &[(&str, Support)] = &[
     ("podsPerCore", Honoured),
     ("enableControllerAttachDetach", Honoured),
     ("protectKernelDefaults", Honoured),
-    ("makeIPTablesUtilChains", Honoured),
+    ("makeIPTablesUtilChains", Immaterial),
     ("iptablesMasqueradeBit", Immaterial),
     ("iptablesDropBit", Immaterial),
     ("featureGates", Honoured),
@@ -146,7 +146,7 @@ pub(super) const TABLE: &[(&str, Support)] = &[
     ("enforceNodeAllocatable", Honoured),
     (
         "allowedUnsafeSysctls",
-        Partly("unsafe sysctls are not held back yet: pods get what they ask for"),
+        Partly("pods that ask for unsafe sysctls are refused all the same"),
     ),
     ("volumePluginDir", NotYet),
     ("providerID", Honoured),

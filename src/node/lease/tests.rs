@@ -180,7 +180,8 @@ async fn an_absent_api_server_is_waited_for() {
     world.leases.look(|state| state.away = true);
     pass(3600).await;
     world.leases.look(|state| state.away = false);
-    until("renewed", 8, || world.leases.writes() == 2).await;
+    // The pause between two tries is at most 12 s.
+    until("renewed", 13, || world.leases.writes() == 2).await;
     pass(60).await;
     assert!(world.leases.writes() >= 7);
     world.stop().await;

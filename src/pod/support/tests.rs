@@ -19,7 +19,10 @@ fn what_is_honoured_is_not_mentioned() {
         "hostNetwork": true, "hostPID": true, "hostIPC": true, "hostUsers": true,
         "restartPolicy": "OnFailure", "terminationGracePeriodSeconds": 5,
         "dnsPolicy": "None", "dnsConfig": {"nameservers": ["1.1.1.1"]},
-        "securityContext": {"runAsUser": 1, "supplementalGroupsPolicy": "Merge"},
+        "securityContext": {
+            "runAsUser": 1, "supplementalGroupsPolicy": "Merge",
+            "sysctls": [{"name": "kernel.shm_rmid_forced", "value": "1"}],
+        },
         "initContainers": [{"name": "i", "image": "i"}],
         "containers": [{
             "name": "c", "image": "i",
@@ -69,6 +72,14 @@ fn pod_fields() {
         (
             json!({"securityContext": {"supplementalGroupsPolicy": "Strict"}}),
             "securityContext.supplementalGroupsPolicy",
+            Refuse,
+        ),
+        (
+            json!({"securityContext": {"sysctls": [
+                {"name": "net.ipv4.tcp_syncookies", "value": "0"},
+                {"name": "kernel.msgmax", "value": "1"},
+            ]}}),
+            "securityContext.sysctls[1]",
             Refuse,
         ),
         (

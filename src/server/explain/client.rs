@@ -1,6 +1,7 @@
 //! The asking side of `kubelet explain`.
 
 use std::path::Path;
+use std::time::Duration;
 
 use http_body_util::{BodyExt, Empty};
 use hyper::body::Bytes;
@@ -9,6 +10,9 @@ use tokio::net::UnixStream;
 
 use super::Output;
 use crate::pod::PodName;
+
+/// The answer is in the agent's memory; one that takes longer does not come.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Why there is no answer.
 #[derive(Debug, thiserror::Error)]
@@ -21,6 +25,8 @@ pub enum ExplainError {
     },
     #[error("the agent's answer broke off")]
     Exchange(#[source] Box<dyn std::error::Error + Send + Sync>),
+    #[error("the agent at {socket} did not answer within {PATIENCE:?}")]
+    TimedOut { socket: std::path::PathBuf },
     /// The agent has no such pod; the text is its own.
     #[error("{0}")]
     Unknown(String),
@@ -29,8 +35,18 @@ pub enum ExplainError {
 /// Asks the agent behind `socket` about a pod.
 ///
 /// # Errors
-/// No agent listens there, or it does not know the pod.
+/// No agent listens there, it hangs, or it does not know the pod.
 pub async fn ask(socket: &Path, pod: &PodName, output: Output) -> Result<String, ExplainError> {
+    tokio::time::timeout(PATIENCE, exchange(socket, pod, output))
+        .await
+        .unwrap_or_else(|_| {
+            Err(ExplainError::TimedOut {
+                socket: socket.to_owned(),
+            })
+        })
+}
+
+async fn exchange(socket: &Path, pod: &PodName, output: Output) -> Result<String, ExplainError> {
     let stream = UnixStream::connect(socket)
         .await
         .map_err(|source| ExplainError::Connect {
@@ -64,5 +80,20 @@ pub async fn ask(socket: &Path, pod: &PodName, output: Output) -> Result<String,
         Ok(text)
     } else {
         Err(ExplainError::Unknown(text))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn an_agent_that_hangs_is_not_waited_for() {
+        let dir = tempfile::tempdir().unwrap();
+        let socket = dir.path().join("explain.sock");
+        let _listens = tokio::net::UnixListener::bind(&socket).unwrap();
+        let pod = PodName::new("default", "web");
+        let error = ask(&socket, &pod, Output::Text).await.unwrap_err();
+        assert!(matches!(error, ExplainError::TimedOut { .. }), "{error}");
     }
 }
