@@ -111,6 +111,11 @@ const RULES: &[Rule] = &[
         uses: &["pod"],
     },
     Rule {
+        module: "status::pace",
+        powers: &[],
+        uses: &[],
+    },
+    Rule {
         module: "status::patch",
         powers: &[],
         uses: &["pod"],

@@ -1,3 +1,5 @@
+//! Which statuses can wait.
+
 use std::time::Duration;
 
 use serde_json::{Value, json};
