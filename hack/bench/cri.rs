@@ -163,7 +163,11 @@ impl Runtime {
             container_id: pod.container.clone(),
             timeout: GRACE,
         };
-        client.stop_container(stop).await.context("StopContainer")?;
+        if client.stop_container(stop.clone()).await.is_err() {
+            // The shim of containerd 1.6 may hang up while it is asked, as the
+            // container ends; what is asked again is answered.
+            client.stop_container(stop).await.context("StopContainer")?;
+        }
         let stop = v1::StopPodSandboxRequest {
             pod_sandbox_id: pod.sandbox.clone(),
         };
