@@ -116,9 +116,10 @@ async fn a_host_path_of_the_wrong_type_is_not_mounted(t: Scene) -> anyhow::Resul
         t.cluster.running_containers(uid).await?.is_empty(),
         "it runs all the same"
     );
-    let pod = t.get::<Pod>("wrong").await?;
-    let reason = text(&pod, "/status/containerStatuses/0/state/waiting/reason");
-    ensure!(reason == "ContainerCreating", "{}", pod["status"]);
+    t.pod_until("wrong", "waits", |pod| {
+        text(pod, "/status/containerStatuses/0/state/waiting/reason") == "ContainerCreating"
+    })
+    .await?;
     // Once what is missing is there, the pod runs.
     tokio::fs::write(&missing, "here\n").await?;
     t.pod_until("wrong", "runs", |pod| {
