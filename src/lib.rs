@@ -45,10 +45,12 @@ pub mod node;
 pub mod pod;
 // containerd through CRI: what changes containers, images, what runs.
 pub mod runtime;
-// What is served: health, metrics, `kubelet explain`.
+// What is served: the node's HTTPS API, health, metrics, `kubelet explain`.
 pub mod server;
 // Desired pods: the API server's and the static manifests', merged.
 pub mod source;
+// What pods and the node use, for metrics and `/stats/summary`.
+pub mod stats;
 // Pod statuses to the API server, final deletions, mirror pods.
 pub mod status;
 // Pod volumes and pod directories on this host.

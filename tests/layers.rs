@@ -141,9 +141,22 @@ const RULES: &[Rule] = &[
         uses: &["pod"],
     },
     Rule {
+        module: "stats",
+        powers: &[Async, Clock, Files],
+        uses: &["cgroup", "pod", "runtime"],
+    },
+    Rule {
         module: "server",
         powers: &[Async, Clock, Files, Network],
-        uses: &["pod", "worker"],
+        uses: &[
+            "apiserver",
+            "config",
+            "pod",
+            "runtime",
+            "stats",
+            "status",
+            "worker",
+        ],
     },
     Rule {
         module: "agent",
@@ -157,6 +170,7 @@ const RULES: &[Rule] = &[
             "runtime",
             "server",
             "source",
+            "stats",
             "status",
             "volume",
             "worker",

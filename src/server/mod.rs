@@ -3,6 +3,7 @@
 //!
 //! In: read handles only. Nothing here can change anything.
 
+pub mod api;
 pub mod explain;
 mod health;
 
