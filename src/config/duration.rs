@@ -183,6 +183,13 @@ pub(super) fn as_go_string<S: Serializer>(
     serializer.collect_str(&GoDuration::from(*duration))
 }
 
+/// As Kubernetes writes durations: `1m30s`.
+impl Serialize for GoDuration {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
 /// For `#[serde(serialize_with)]` on optional [`Duration`] fields.
 pub(super) fn option_as_go_string<S: Serializer>(
     duration: &Option<Duration>,

@@ -88,7 +88,8 @@ fn finish(
         hostname,
         gates,
     };
-    let config = resolve::config(&inputs, &mut problems);
+    let mut config = resolve::config(&inputs, &mut problems);
+    config.effective = effective(&raw);
     let (unsupported, refused) = support::review(&raw, &defaults::pristine());
     warnings.extend(unsupported);
     problems.0.extend(refused);
@@ -97,6 +98,20 @@ fn finish(
     } else {
         Err(ConfigErrors::new(problems.0))
     }
+}
+
+/// The configuration as a whole file would have it. Headers may carry secrets.
+fn effective(raw: &KubeletConfiguration) -> serde_json::Value {
+    let mut shown = raw.clone();
+    for values in shown.static_pod_url_header.value.iter_mut().flatten() {
+        for value in values.1 {
+            "<masked>".clone_into(value);
+        }
+    }
+    let mut document = serde_json::to_value(&shown).unwrap_or_default();
+    document["apiVersion"] = API_VERSION.into();
+    document["kind"] = KIND.into();
+    document
 }
 
 fn resolve_gates(

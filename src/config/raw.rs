@@ -3,6 +3,8 @@
 
 use std::collections::BTreeMap;
 
+use serde::Serialize;
+
 use super::document::{Node, Value};
 use super::duration::GoDuration;
 use super::error::ConfigError;
@@ -248,7 +250,7 @@ object! {
 }
 
 /// `logging.flushFrequency`: nanoseconds as a number, or a duration as text.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
 pub(super) struct FlushFrequency(pub(super) GoDuration);
 
 impl FromNode for FlushFrequency {
@@ -261,7 +263,7 @@ impl FromNode for FlushFrequency {
 }
 
 /// A quantity, which a file may write as a number or as text.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
 pub(super) struct QuantityText(pub(super) String);
 
 impl FromNode for QuantityText {

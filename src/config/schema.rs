@@ -7,6 +7,8 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
+use serde::{Serialize, Serializer};
+
 use super::document::{Node, Value, join};
 use super::duration::GoDuration;
 use super::error::{ConfigError, Origin, Problem};
@@ -83,6 +85,9 @@ pub(super) trait Read: Sized {
 
     /// Lists every field below this one.
     fn leaves(&self, out: &mut Vec<Leaf>);
+
+    /// Whether there is anything to show.
+    fn is_set(&self) -> bool;
 }
 
 /// The value of a field.
@@ -111,6 +116,17 @@ impl<T: FromNode + fmt::Debug + Default + PartialEq> Read for Setting<T> {
                 .filter(|value| **value != T::default())
                 .map(|value| format!("{value:?}")),
         });
+    }
+
+    fn is_set(&self) -> bool {
+        self.value.is_some()
+    }
+}
+
+/// Written as the value alone, as in a file.
+impl<T: Serialize> Serialize for Setting<T> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.value.serialize(serializer)
     }
 }
 
@@ -141,6 +157,21 @@ macro_rules! object {
 
             fn leaves(&self, out: &mut Vec<$crate::config::schema::Leaf>) {
                 $($crate::config::schema::Read::leaves(&self.$field, out);)*
+            }
+
+            fn is_set(&self) -> bool {
+                true
+            }
+        }
+
+        /// In the form of a file, without what is not set.
+        impl serde::Serialize for $name {
+            fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                let mut map = serializer.serialize_map(None)?;
+                $(if $crate::config::schema::Read::is_set(&self.$field) {
+                    serde::ser::SerializeMap::serialize_entry(&mut map, $key, &self.$field)?;
+                })*
+                serde::ser::SerializeMap::end(map)
             }
         }
 

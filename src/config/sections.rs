@@ -53,6 +53,9 @@ pub struct Config {
     pub log: LogConfig,
     /// Feature gates, defaults included.
     pub gates: FeatureGates,
+    /// All of it as one file would have it, defaults included, for `/configz`.
+    #[serde(skip)]
+    pub effective: serde_json::Value,
 }
 
 /// Who this node is and how it reports itself.

@@ -3,7 +3,7 @@
 //! Every field of the file format has a row here; a test holds the table complete, so no
 //! field can be read and silently dropped. Whoever makes a field work changes its row.
 
-use super::error::{ConfigError, ConfigWarning, Origin, Problem};
+use super::error::{ConfigError, ConfigWarning, Problem};
 use super::raw::KubeletConfiguration;
 use super::schema::{Leaf, Read};
 
@@ -19,19 +19,16 @@ pub(super) enum Support {
     NotYet,
     /// It does something, and not all; the warning says what.
     Partly(&'static str),
-    /// It is about the HTTPS listener, which is not there yet; all such fields share one
-    /// warning.
-    Server,
     /// Setting it to anything but its default is refused, as pods would run with less
     /// isolation than was asked for.
     Refused,
 }
-use Support::{Honoured, Immaterial, NotYet, Partly, Refused, Server};
+use Support::{Honoured, Immaterial, NotYet, Partly, Refused};
 
 pub(super) const TABLE: &[(&str, Support)] = &[
     ("apiVersion", Immaterial),
     ("kind", Immaterial),
-    ("enableServer", Server),
+    ("enableServer", Honoured),
     ("staticPodPath", Honoured),
     ("podLogsDir", Honoured),
     ("syncFrequency", Immaterial),
@@ -39,36 +36,41 @@ pub(super) const TABLE: &[(&str, Support)] = &[
     ("httpCheckFrequency", Immaterial),
     ("staticPodURL", NotYet),
     ("staticPodURLHeader", NotYet),
-    ("address", Server),
-    ("port", Server),
-    ("readOnlyPort", Server),
-    ("tlsCertFile", Server),
-    ("tlsPrivateKeyFile", Server),
-    ("tlsCipherSuites", Server),
-    ("tlsCurvePreferences", Server),
-    ("tlsMinVersion", Server),
+    ("address", Honoured),
+    ("port", Honoured),
+    ("readOnlyPort", Honoured),
+    ("tlsCertFile", Honoured),
+    ("tlsPrivateKeyFile", Honoured),
+    (
+        "tlsCipherSuites",
+        Partly(
+            "only ECDHE suites with AES-GCM or ChaCha20-Poly1305 are spoken, the others are left out",
+        ),
+    ),
+    ("tlsCurvePreferences", NotYet),
+    ("tlsMinVersion", Honoured),
     (
         "rotateCertificates",
         Partly(
             "certificates are not renewed yet; the agent must be restarted with new ones in time",
         ),
     ),
-    ("serverTLSBootstrap", Server),
-    ("authentication.x509.clientCAFile", Server),
-    ("authentication.webhook.enabled", Server),
-    ("authentication.webhook.cacheTTL", Server),
-    ("authentication.anonymous.enabled", Server),
-    ("authorization.mode", Server),
-    ("authorization.webhook.cacheAuthorizedTTL", Server),
-    ("authorization.webhook.cacheUnauthorizedTTL", Server),
+    ("serverTLSBootstrap", Honoured),
+    ("authentication.x509.clientCAFile", Honoured),
+    ("authentication.webhook.enabled", Honoured),
+    ("authentication.webhook.cacheTTL", Honoured),
+    ("authentication.anonymous.enabled", Honoured),
+    ("authorization.mode", Honoured),
+    ("authorization.webhook.cacheAuthorizedTTL", Honoured),
+    ("authorization.webhook.cacheUnauthorizedTTL", Honoured),
     ("registryPullQPS", Honoured),
     ("registryBurst", Honoured),
     ("imagePullCredentialsVerificationPolicy", NotYet),
     ("preloadedImagesVerificationAllowlist", NotYet),
     ("eventRecordQPS", Honoured),
     ("eventBurst", Honoured),
-    ("enableDebuggingHandlers", Server),
-    ("enableContentionProfiling", Server),
+    ("enableDebuggingHandlers", Honoured),
+    ("enableContentionProfiling", Immaterial),
     ("healthzPort", Honoured),
     ("healthzBindAddress", Honoured),
     ("oomScoreAdj", Honoured),
@@ -159,15 +161,15 @@ pub(super) const TABLE: &[(&str, Support)] = &[
     ("logging.options.text.infoBufferSize", NotYet),
     ("logging.options.json.splitStream", NotYet),
     ("logging.options.json.infoBufferSize", NotYet),
-    ("enableSystemLogHandler", Server),
-    ("enableSystemLogQuery", Server),
+    ("enableSystemLogHandler", Honoured),
+    ("enableSystemLogQuery", Honoured),
     ("shutdownGracePeriod", NotYet),
     ("shutdownGracePeriodCriticalPods", NotYet),
     ("shutdownGracePeriodByPodPriority", NotYet),
     ("crashLoopBackOff.maxContainerRestartPeriod", Honoured),
     ("reservedMemory", NotYet),
-    ("enableProfilingHandler", Server),
-    ("enableDebugFlagsHandler", Server),
+    ("enableProfilingHandler", Immaterial),
+    ("enableDebugFlagsHandler", NotYet),
     ("seccompDefault", Honoured),
     ("memoryThrottlingFactor", NotYet),
     ("memoryReservationPolicy", NotYet),
@@ -196,11 +198,9 @@ pub(super) fn review(
 ) -> (Vec<ConfigWarning>, Vec<ConfigError>) {
     let mut warnings = Vec::new();
     let mut errors = Vec::new();
-    let mut server_fields = Vec::new();
     for leaf in changed(given, defaults) {
         match support(&leaf.path) {
             Some(Honoured | Immaterial) => {}
-            Some(Server) => server_fields.push(leaf),
             Some(Partly(what)) => warnings.push(warning(leaf, what)),
             Some(NotYet) | None => {
                 warnings.push(warning(leaf, "is not supported yet and has no effect"));
@@ -213,7 +213,6 @@ pub(super) fn review(
         }
     }
     warnings.extend(enforcement_warning(given));
-    warnings.extend(server_warning(server_fields));
     (warnings, errors)
 }
 
@@ -249,27 +248,5 @@ fn enforcement_warning(given: &KubeletConfiguration) -> Option<ConfigWarning> {
         origin: setting.origin.clone(),
         field: setting.path.clone(),
         message: format!("not supported yet: {}", ignored.join(", ")),
-    })
-}
-
-fn server_warning(fields: Vec<Leaf>) -> Option<ConfigWarning> {
-    let origin = fields.first()?.origin.clone();
-    let origin = match origin {
-        // The warning is about several places of the file.
-        Origin::File { path, .. } => Origin::File {
-            path,
-            line: 0,
-            column: 0,
-        },
-        other => other,
-    };
-    let names: Vec<_> = fields.into_iter().map(|leaf| leaf.path).collect();
-    Some(ConfigWarning {
-        origin,
-        field: String::new(),
-        message: format!(
-            "the HTTPS server is not supported yet; these have no effect: {}",
-            names.join(", ")
-        ),
     })
 }

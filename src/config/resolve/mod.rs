@@ -62,6 +62,7 @@ pub(super) fn config(inputs: &Inputs<'_>, problems: &mut Problems) -> Config {
         },
         log: server::log(&raw.logging, problems),
         gates: inputs.gates.clone(),
+        effective: serde_json::Value::Null,
     }
 }
 

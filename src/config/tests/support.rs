@@ -47,7 +47,6 @@ fn what_has_no_effect_is_named() {
     {dir}/config.yaml:8:15: evictionHard: only lowers the node's allocatable resources; eviction is not supported yet
     {dir}/config.yaml:10:21: kubeReservedCgroup: is not supported yet and has no effect
     {dir}/config.yaml:9:25: enforceNodeAllocatable: not supported yet: kube-reserved
-    {dir}/config.yaml: the HTTPS server is not supported yet; these have no effect: port, tlsMinVersion, authentication.anonymous.enabled
     "#);
 }
 
