@@ -49,6 +49,8 @@ pub struct ApiServer {
     pub(super) calls: Arc<Lane>,
     pub(super) heartbeat: Arc<Lane>,
     pub(super) events: Arc<Lane>,
+    /// Without a rate limit: what they cost is bounded by the caches of those who ask.
+    pub(super) reviews: Arc<Lane>,
     pub(super) config_maps: Arc<Shared<ConfigMap>>,
     pub(super) secrets: Arc<Shared<Secret>>,
 }
@@ -88,6 +90,7 @@ impl ApiServer {
             calls: Arc::new(Lane::new(settings.calls, CALL_TIMEOUT)),
             heartbeat: Arc::new(Lane::new(None, HEARTBEAT_TIMEOUT)),
             events: Arc::new(Lane::new(settings.events, CALL_TIMEOUT)),
+            reviews: Arc::new(Lane::new(None, CALL_TIMEOUT)),
             config_maps: Arc::default(),
             secrets: Arc::default(),
         }

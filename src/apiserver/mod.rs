@@ -14,7 +14,9 @@ mod kubeconfig;
 mod limit;
 mod port;
 mod refs;
+mod reviews;
 mod services;
+mod signing;
 mod standalone;
 #[cfg(test)]
 mod tests;
@@ -30,5 +32,7 @@ pub use port::{
     BoundToken, EventSink, LeasePort, NodeEvent, NodePort, ObjectRefs, PodStatusPort,
     TokenRequestSpec, Tokens,
 };
+pub use reviews::Reviews;
 pub use services::{ServiceFeed, ServiceReflector};
+pub use signing::{Signing, SigningOutcome, SigningRequest};
 pub use standalone::NoApiServer;
