@@ -4,7 +4,6 @@
 //! what they share: a registry of metrics and two steps of shutdown. Each method
 //! makes one part, adds its tasks, and hands back what the next parts need.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,6 +13,7 @@ use tokio::sync::watch;
 use tracing::info;
 
 use super::host::{self, Host};
+use super::serve::Served;
 use super::supervise::{Agent, Shutdown, Tasks};
 use super::{StartError, metrics, settings};
 use crate::apiserver::{
@@ -23,10 +23,10 @@ use crate::config::Config;
 use crate::node::{LeaseTask, NodeDeps, NodeTask};
 use crate::pod::DesiredPods;
 use crate::runtime;
+use crate::server::HealthCheck;
 use crate::server::explain::ExplainServer;
-use crate::server::{HealthCheck, HealthServer};
 use crate::source::{self, ManifestConfig, ManifestSource, Sources};
-use crate::status::{Reporter, ReporterInputs, StandaloneStatus, StatusHandle};
+use crate::status::{Reporter, ReporterInputs, StandaloneStatus, StatusHandle, StatusView};
 use crate::volume::{HostVolumes, VolumeSettings};
 use crate::worker::{self, Heartbeat, Manager, PodsView, StartTurns, WorkerDeps};
 
@@ -38,11 +38,11 @@ const LOOP_PATIENCE: Duration = Duration::from_secs(5 * 60);
 
 /// An agent in the making.
 pub(super) struct Assembly {
-    config: Config,
-    host: Host,
-    registry: Registry,
-    tasks: Tasks,
-    shutdown: Shutdown,
+    pub(super) config: Config,
+    pub(super) host: Host,
+    pub(super) registry: Registry,
+    pub(super) tasks: Tasks,
+    pub(super) shutdown: Shutdown,
 }
 
 /// What is heard from the API server.
@@ -172,8 +172,8 @@ impl Assembly {
         feeds: &Feeds,
         status: StatusHandle,
         desired: watch::Receiver<DesiredPods>,
-    ) {
-        let (reporter, _view) = Reporter::new(ReporterInputs {
+    ) -> StatusView {
+        let (reporter, view) = Reporter::new(ReporterInputs {
             updates: status,
             pods: feeds.pods.clone(),
             node: feeds.node.clone(),
@@ -182,6 +182,7 @@ impl Assembly {
         });
         self.tasks
             .add("status", reporter.run(self.shutdown.outlets.clone()));
+        view
     }
 
     // === without ===
@@ -191,10 +192,11 @@ impl Assembly {
         &mut self,
         status: StatusHandle,
         desired: watch::Receiver<DesiredPods>,
-    ) {
-        let (task, _view) = StandaloneStatus::new(status, desired);
+    ) -> StatusView {
+        let (task, view) = StandaloneStatus::new(status, desired);
         self.tasks
             .add("status", task.run(self.shutdown.outlets.clone()));
+        view
     }
 
     // === pods ===
@@ -266,15 +268,18 @@ impl Assembly {
         Ok(())
     }
 
-    /// Binds the health listener, if one is configured, and completes the agent.
+    /// Binds the listeners and completes the agent.
     ///
     /// # Errors
-    /// If the address cannot be bound.
-    pub(super) async fn finish(mut self, manager: Manager) -> Result<Agent, StartError> {
-        let health = match self.config.server.healthz {
-            Some(address) => Some(self.health(address, manager.heartbeat()).await?),
-            None => None,
-        };
+    /// If a listener cannot be set up.
+    pub(super) async fn finish(
+        mut self,
+        manager: Manager,
+        served: Served,
+    ) -> Result<Agent, StartError> {
+        let patience = LOOP_PATIENCE.max(self.config.pod.sync_frequency.saturating_mul(2));
+        let checks = health_checks(manager.heartbeat(), patience);
+        let addresses = self.serve(served, checks).await?;
         info!(
             node = %self.config.node.name,
             standalone = self.config.api.kubeconfig.is_none(),
@@ -282,28 +287,7 @@ impl Assembly {
             version = crate::config::KUBERNETES_VERSION,
             "ready to run"
         );
-        Ok(Agent::new(self.tasks, manager, self.shutdown, health))
-    }
-
-    async fn health(
-        &mut self,
-        address: SocketAddr,
-        heartbeat: Heartbeat,
-    ) -> Result<SocketAddr, StartError> {
-        let listen = |source| StartError::Listen {
-            what: "healthz address",
-            source,
-        };
-        let patience = LOOP_PATIENCE.max(self.config.pod.sync_frequency.saturating_mul(2));
-        let checks = health_checks(heartbeat, patience);
-        let registry = std::mem::take(&mut self.registry);
-        let server = HealthServer::bind(address, checks, registry)
-            .await
-            .map_err(listen)?;
-        let bound = server.address().map_err(listen)?;
-        self.tasks
-            .add_fallible("healthz", server.run(self.shutdown.outlets.clone()));
-        Ok(bound)
+        Ok(Agent::new(self.tasks, manager, self.shutdown, addresses))
     }
 }
 

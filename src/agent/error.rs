@@ -20,6 +20,8 @@ pub enum StartError {
     Cgroup(#[from] crate::cgroup::CgroupError),
     #[error("cannot use the credentials for the API server")]
     Kubeconfig(#[from] crate::apiserver::KubeconfigError),
+    #[error("cannot set up TLS for the node's API")]
+    Tls(#[from] crate::server::tls::TlsError),
     #[error("cannot listen on the {what}")]
     Listen {
         what: &'static str,

@@ -41,7 +41,7 @@ mod tests {
 
     use super::*;
     use crate::apiserver::RecorderMetrics;
-    use crate::{runtime, worker};
+    use crate::{runtime, server, worker};
 
     /// `name type`, with the suffixes that samples have.
     fn registered() -> BTreeSet<String> {
@@ -52,6 +52,7 @@ mod tests {
         worker::Metrics::new(&mut registry).touch();
         let views = tokio::sync::watch::channel(Arc::new(BTreeMap::new())).1;
         worker::register_gauges(&mut registry, views);
+        server::Metrics::new(&mut registry).touch();
         let mut text = String::new();
         prometheus_client::encoding::text::encode(&mut text, &registry).unwrap();
         text.lines()

@@ -11,6 +11,7 @@ mod assembly;
 mod error;
 mod host;
 mod metrics;
+mod serve;
 mod settings;
 mod supervise;
 pub mod telemetry;
@@ -18,6 +19,7 @@ pub mod telemetry;
 use tokio::sync::watch;
 
 pub use error::StartError;
+pub use serve::Addresses;
 pub use supervise::{Agent, shutdown_signals};
 
 use crate::config::Config;
@@ -25,6 +27,7 @@ use crate::pod::DesiredPods;
 use crate::status::StatusHandle;
 use assembly::{Assembly, WorkerInputs};
 use host::Host;
+use serve::Served;
 
 /// Prepares an agent: who talks to whom.
 ///
@@ -41,29 +44,36 @@ pub async fn build(config: Config) -> Result<Agent, StartError> {
     let (desired_out, desired) = watch::channel(DesiredPods::default());
     let status = StatusHandle::default();
 
-    let (api_pods, services) = match &api {
+    let (api_pods, services, node, statuses) = match &api {
         Some(api) => {
             let feeds = agent.feeds(api);
             agent.node(api, feeds.node.clone(), &runtime, events.clone());
-            agent.reporter(api, &feeds, status.clone(), desired.clone());
-            (Some(feeds.pods), feeds.services)
+            let statuses = agent.reporter(api, &feeds, status.clone(), desired.clone());
+            let node = Some((api.clone(), feeds.node));
+            (Some(feeds.pods), feeds.services, node, statuses)
         }
         None => {
-            agent.standalone_status(status.clone(), desired.clone());
+            let statuses = agent.standalone_status(status.clone(), desired.clone());
             // Nobody will ever tell of services.
-            (None, watch::channel(None).1)
+            (None, watch::channel(None).1, None, statuses)
         }
     };
     agent.sources(api_pods, desired_out);
     let workers = agent.workers(WorkerInputs {
-        runtime,
+        runtime: runtime.clone(),
         api,
         services,
         status,
         events,
-        desired,
+        desired: desired.clone(),
     });
     let (manager, pods) = workers.await;
     agent.explain(pods)?;
-    agent.finish(manager).await
+    let served = Served {
+        runtime,
+        desired,
+        statuses,
+        api: node,
+    };
+    agent.finish(manager, served).await
 }

@@ -1,7 +1,6 @@
 //! Running the agent: one set of named tasks, none of which may end before the
 //! agent is told to.
 
-use std::net::SocketAddr;
 use std::pin::Pin;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -13,6 +12,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, error, info, info_span, warn};
 
+use super::serve::Addresses;
 use crate::error::chain;
 use crate::worker::Manager;
 
@@ -61,7 +61,7 @@ pub struct Agent {
     tasks: Tasks,
     manager: Manager,
     shutdown: Shutdown,
-    health: Option<SocketAddr>,
+    addresses: Addresses,
 }
 
 impl Agent {
@@ -69,20 +69,20 @@ impl Agent {
         tasks: Tasks,
         manager: Manager,
         shutdown: Shutdown,
-        health: Option<SocketAddr>,
+        addresses: Addresses,
     ) -> Self {
         Self {
             tasks,
             manager,
             shutdown,
-            health,
+            addresses,
         }
     }
 
-    /// Where health is served; tells the port if 0 was configured.
+    /// Where the agent is to be asked.
     #[must_use]
-    pub fn health_address(&self) -> Option<SocketAddr> {
-        self.health
+    pub fn addresses(&self) -> Addresses {
+        self.addresses
     }
 
     /// Runs until `stop` resolves, or until a task ends that should not.

@@ -1,17 +1,17 @@
-//! `/healthz` and `/metrics` on `healthzBindAddress:healthzPort`.
+//! `/healthz` and the agent's own metrics, for both listeners: plain HTTP on
+//! `healthzBindAddress:healthzPort`, and the node's API.
 
 use std::fmt::Write as _;
-use std::net::SocketAddr;
 use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::{Path, RawQuery, State};
-use axum::http::{StatusCode, header};
+use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use prometheus_client::registry::Registry;
-use tokio::net::TcpListener;
-use tokio_util::sync::CancellationToken;
+
+use super::exposition;
 
 /// One named check behind `/healthz`.
 pub struct HealthCheck {
@@ -20,54 +20,20 @@ pub struct HealthCheck {
     pub check: Box<dyn Fn() -> Result<(), String> + Send + Sync>,
 }
 
-/// The bound health listener; answers once it is run.
-pub struct HealthServer {
-    listener: TcpListener,
-    state: Arc<Health>,
+/// The checks and the metrics of this agent.
+pub struct Health {
+    pub checks: Vec<HealthCheck>,
+    pub registry: Registry,
 }
 
-struct Health {
-    checks: Vec<HealthCheck>,
-    registry: Registry,
-}
-
-impl HealthServer {
-    /// Binds the address, so that a port in use is known before anything runs.
-    ///
-    /// # Errors
-    /// The address cannot be bound.
-    pub async fn bind(
-        address: SocketAddr,
-        checks: Vec<HealthCheck>,
-        registry: Registry,
-    ) -> std::io::Result<Self> {
-        Ok(Self {
-            listener: TcpListener::bind(address).await?,
-            state: Arc::new(Health { checks, registry }),
-        })
-    }
-
-    /// Where it listens; tells the port if 0 was asked for.
-    ///
-    /// # Errors
-    /// The socket's address cannot be read.
-    pub fn address(&self) -> std::io::Result<SocketAddr> {
-        self.listener.local_addr()
-    }
-
-    /// Serves until shutdown.
-    ///
-    /// # Errors
-    /// The listener broke.
-    pub async fn run(self, shutdown: CancellationToken) -> std::io::Result<()> {
-        let router = Router::new()
+impl Health {
+    /// `/healthz`, `/healthz/{check}` and `/metrics`.
+    pub fn routes(self: &Arc<Self>) -> Router {
+        Router::new()
             .route("/healthz", get(healthz))
             .route("/healthz/{check}", get(one_check))
             .route("/metrics", get(metrics))
-            .with_state(self.state);
-        axum::serve(self.listener, router)
-            .with_graceful_shutdown(async move { shutdown.cancelled().await })
-            .await
+            .with_state(Arc::clone(self))
     }
 }
 
@@ -113,17 +79,6 @@ async fn one_check(State(health): State<Arc<Health>>, Path(name): Path<String>) 
     }
 }
 
-async fn metrics(State(health): State<Arc<Health>>) -> Response {
-    let mut body = String::new();
-    match prometheus_client::encoding::text::encode(&mut body, &health.registry) {
-        Ok(()) => (
-            [(
-                header::CONTENT_TYPE,
-                "application/openmetrics-text; version=1.0.0; charset=utf-8",
-            )],
-            body,
-        )
-            .into_response(),
-        Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()).into_response(),
-    }
+async fn metrics(State(health): State<Arc<Health>>, headers: HeaderMap) -> Response {
+    exposition::answer(&health.registry, &headers)
 }

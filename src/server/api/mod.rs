@@ -2,9 +2,103 @@
 //! and Prometheus ask of a node.
 //!
 //! In: read handles of the other modules, and the runtime's streams. Out: one
-//! [`axum::Router`] per theme; who may call what is decided before a handler
-//! runs.
+//! [`axum::Router`] per theme, joined here; who may call what is decided before
+//! a handler runs ([`crate::server::auth`]).
+//!
+//! | path | theme |
+//! |---|---|
+//! | `/healthz`, `/metrics` | [`crate::server::Health`] |
+//! | `/pods`, `/runningpods/` | `pods`, `running` |
+//! | `/configz` | here |
 
+mod bounds;
 mod pods;
+mod running;
 
+use std::sync::Arc;
+
+use axum::http::StatusCode;
+use axum::routing::{any, get};
+use axum::{Json, Router, middleware};
+use serde_json::json;
+
+pub use bounds::Bounds;
 pub use pods::{FoundPod, PodDirectory};
+pub use running::running_pods;
+
+use super::auth::{Gate, admit};
+use super::metrics::{Metrics, ServerType, count};
+
+/// First parts of paths that exist only with `enableDebuggingHandlers`.
+const DEBUGGING_PATHS: &[&str] = &[
+    "/run",
+    "/exec",
+    "/attach",
+    "/portForward",
+    "/containerLogs",
+    "/runningpods",
+    "/debug/pprof",
+    "/logs",
+];
+
+/// The routes, by what they depend on.
+#[derive(Clone, Default)]
+pub struct Themes {
+    /// On every listener.
+    pub always: Router,
+    /// What reaches into pods and into the node; not on the read-only listener,
+    /// and nowhere without `enableDebuggingHandlers`.
+    pub debugging: Router,
+}
+
+impl Themes {
+    /// The router of the HTTPS listener.
+    pub fn secure(self, debugging_is_enabled: bool, gate: Arc<Gate>, metrics: &Metrics) -> Router {
+        let routes = if debugging_is_enabled {
+            self.always.merge(self.debugging)
+        } else {
+            self.always.merge(disabled())
+        };
+        routes
+            .layer(middleware::from_fn_with_state(gate, admit))
+            .layer(middleware::from_fn_with_state(
+                (metrics.clone(), ServerType::ReadWrite),
+                count,
+            ))
+    }
+
+    /// The router of the read-only listener, which asks nobody who they are.
+    pub fn read_only(self, metrics: &Metrics) -> Router {
+        self.always
+            .merge(disabled())
+            .layer(middleware::from_fn_with_state(
+                (metrics.clone(), ServerType::ReadOnly),
+                count,
+            ))
+    }
+}
+
+/// `/configz`: the configuration in force, as a whole.
+pub fn configz(effective: serde_json::Value) -> Router {
+    let document = Arc::new(json!({ "kubeletconfig": effective }));
+    let answer = move || {
+        let document = Arc::clone(&document);
+        async move { Json(document) }
+    };
+    Router::new().route("/configz", get(answer))
+}
+
+fn disabled() -> Router {
+    let answer = || async {
+        (
+            StatusCode::METHOD_NOT_ALLOWED,
+            "Debug endpoints are disabled.",
+        )
+    };
+    DEBUGGING_PATHS.iter().fold(Router::new(), |router, path| {
+        router
+            .route(path, any(answer))
+            .route(&format!("{path}/"), any(answer))
+            .route(&format!("{path}/{{*rest}}"), any(answer))
+    })
+}

@@ -1,10 +1,13 @@
 //! The pods of this node as its callers name them.
 //!
 //! In: what the sources want, what the workers report, what the runtime runs.
-//! Out: one [`FoundPod`] with all three.
+//! Out: one [`FoundPod`] with all three, and the route `/pods`.
 
 use std::sync::Arc;
 
+use axum::routing::get;
+use axum::{Json, Router};
+use k8s_openapi::List;
 use k8s_openapi::api::core::v1::{Pod, PodStatus};
 use tokio::sync::watch;
 
@@ -65,6 +68,17 @@ impl PodDirectory {
         pods.values().map(|desired| self.found(desired)).collect()
     }
 
+    /// `/pods`: the pods of this node with their statuses, static ones included.
+    pub fn routes(self) -> Router {
+        let answer = move || {
+            let pods = self.all().iter().map(FoundPod::object).collect();
+            async move { Json(list(pods)) }
+        };
+        Router::new()
+            .route("/pods", get(answer.clone()))
+            .route("/pods/", get(answer))
+    }
+
     fn found(&self, desired: &Arc<DesiredPod>) -> FoundPod {
         FoundPod {
             desired: Arc::clone(desired),
@@ -87,6 +101,14 @@ impl FoundPod {
             pod.status = Some((**status).clone());
         }
         pod
+    }
+}
+
+/// A PodList.
+pub(super) fn list(items: Vec<Pod>) -> List<Pod> {
+    List {
+        items,
+        ..List::default()
     }
 }
 

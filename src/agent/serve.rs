@@ -1,0 +1,204 @@
+//! Putting the node's API together: routes, the gate in front of them, TLS.
+//!
+//! In: read handles of the other parts. Out: the bound listeners' tasks.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use axum::Router;
+use tokio::sync::watch;
+use tracing::info;
+
+use super::StartError;
+use super::assembly::Assembly;
+use crate::apiserver::{ApiServer, NoApiServer, NodeFeed, Reviews};
+use crate::config::{Authorization, ServerConfig};
+use crate::pod::DesiredPods;
+use crate::runtime;
+use crate::server::api::{self, Bounds, PodDirectory, Themes};
+use crate::server::auth::{
+    AccessReviews, Anonymous, Authenticator, Authorizer, Gate, TokenReviews,
+};
+use crate::server::http::HttpServer;
+use crate::server::https::HttpsServer;
+use crate::server::tls::{self, ClientCa, Identity, Serving, ServingBootstrap};
+use crate::server::{self, Health, HealthCheck};
+use crate::status::StatusView;
+
+/// What the API shows, and whom it asks.
+pub(super) struct Served {
+    pub(super) runtime: runtime::Handles,
+    pub(super) desired: watch::Receiver<DesiredPods>,
+    pub(super) statuses: StatusView,
+    /// `None`: standalone.
+    pub(super) api: Option<(ApiServer, NodeFeed)>,
+}
+
+/// Where the listeners are; tells the ports if 0 was configured.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Addresses {
+    /// Health and metrics, without TLS.
+    pub health: Option<SocketAddr>,
+    /// The node's API, with TLS.
+    pub api: Option<SocketAddr>,
+}
+
+/// Metrics of what is served, which must be known before anything is.
+struct ServedMetrics {
+    requests: server::Metrics,
+}
+
+impl Assembly {
+    /// Binds the listeners, as far as they are configured.
+    ///
+    /// # Errors
+    /// If an address cannot be bound, or TLS cannot be set up.
+    pub(super) async fn serve(
+        &mut self,
+        served: Served,
+        checks: Vec<HealthCheck>,
+    ) -> Result<Addresses, StartError> {
+        let metrics = ServedMetrics {
+            requests: server::Metrics::new(&mut self.registry),
+        };
+        let health = Arc::new(Health {
+            checks,
+            registry: std::mem::take(&mut self.registry),
+        });
+        let themes = self.themes(&served, &health);
+        let config = self.config.server.clone();
+        if let Some(address) = config.read_only {
+            let router = themes.clone().read_only(&metrics.requests);
+            self.plain("read-only", address, router).await?;
+        }
+        let health = match config.healthz {
+            Some(address) => Some(self.plain("healthz", address, health.routes()).await?),
+            None => None,
+        };
+        let api = match config.secure {
+            Some(address) => {
+                let gate = Arc::new(self.gate(&config, &served)?);
+                let router = themes.secure(config.handlers.debugging, gate, &metrics.requests);
+                Some(self.secure(address, &config, served, router).await?)
+            }
+            None => None,
+        };
+        Ok(Addresses { health, api })
+    }
+
+    /// The routes of the node's API.
+    fn themes(&self, served: &Served, health: &Arc<Health>) -> Themes {
+        let bounds = Bounds::default();
+        let observer = Arc::clone(&served.runtime.observer);
+        let pods = PodDirectory::new(
+            served.desired.clone(),
+            served.statuses.clone(),
+            Arc::clone(&observer),
+        );
+        let always = health.routes().merge(pods.routes());
+        let debugging =
+            api::running_pods(observer).merge(api::configz(self.config.effective.clone()));
+        Themes {
+            always: bounds.around(always),
+            debugging: bounds.around(debugging),
+        }
+    }
+
+    /// A listener without TLS.
+    async fn plain(
+        &mut self,
+        name: &'static str,
+        address: SocketAddr,
+        router: Router,
+    ) -> Result<SocketAddr, StartError> {
+        let listen = |source| StartError::Listen { what: name, source };
+        let server = HttpServer::bind(address, router).await.map_err(listen)?;
+        let bound = server.address().map_err(listen)?;
+        self.tasks
+            .add_fallible(name, server.run(self.shutdown.outlets.clone()));
+        Ok(bound)
+    }
+
+    async fn secure(
+        &mut self,
+        address: SocketAddr,
+        config: &ServerConfig,
+        served: Served,
+        router: Router,
+    ) -> Result<SocketAddr, StartError> {
+        let listen = |source| StartError::Listen {
+            what: "node API",
+            source,
+        };
+        let tls = tls::server_config(
+            self.serving(config, served)?,
+            config.tls.min_version.as_deref(),
+            &config.tls.cipher_suites,
+        )?;
+        let server = HttpsServer::bind(address, tls, router)
+            .await
+            .map_err(listen)?;
+        let bound = server.address().map_err(listen)?;
+        self.tasks
+            .add_fallible("api", server.run(self.shutdown.outlets.clone()));
+        info!(address = %bound, "serving the node's API");
+        Ok(bound)
+    }
+
+    fn gate(&self, config: &ServerConfig, served: &Served) -> Result<Gate, StartError> {
+        let reviews: Arc<dyn Reviews> = match &served.api {
+            Some((api, _)) => Arc::new(api.clone()),
+            None => Arc::new(NoApiServer),
+        };
+        let given = &config.authentication;
+        let ca = given.client_ca_file.clone().map(ClientCa::from_file);
+        Ok(Gate {
+            authenticator: Authenticator {
+                client_ca: ca.transpose()?,
+                tokens: given
+                    .webhook_cache_ttl
+                    .map(|ttl| TokenReviews::new(Arc::clone(&reviews), ttl)),
+                anonymous: if given.anonymous {
+                    Anonymous::Allowed
+                } else {
+                    Anonymous::Refused
+                },
+            },
+            authorizer: match config.authorization {
+                Authorization::AlwaysAllow => Authorizer::AlwaysAllow,
+                Authorization::Webhook {
+                    allowed_ttl,
+                    denied_ttl,
+                } => Authorizer::Webhook(AccessReviews::new(
+                    reviews,
+                    self.config.node.name.clone(),
+                    allowed_ttl,
+                    denied_ttl,
+                )),
+            },
+        })
+    }
+
+    /// The serving certificate: from files, from the cluster's signer, or made
+    /// here. A standalone agent has no signer to ask.
+    fn serving(&mut self, config: &ServerConfig, served: Served) -> Result<Serving, StartError> {
+        let node_name = &self.config.node.name;
+        let directory = &self.config.api.cert_dir;
+        if let Some((certificate, key)) = config.tls.key_pair.clone() {
+            return Ok(Serving::files(certificate, key)?);
+        }
+        let Some((api, node)) = served.api.filter(|_| config.tls.server_bootstrap) else {
+            return Ok(Serving::self_signed(directory, node_name)?);
+        };
+        let identity = Identity {
+            node_name: node_name.clone(),
+            directory: directory.clone(),
+        };
+        let (task, serving) = ServingBootstrap::new(Arc::new(api), identity, node);
+        self.tasks.add(
+            "serving-certificate",
+            task.run(self.shutdown.outlets.clone()),
+        );
+        Ok(serving)
+    }
+}
