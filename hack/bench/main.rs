@@ -13,23 +13,29 @@ mod cri;
 mod pods;
 mod process;
 mod report;
+mod serving;
 mod stats;
 
+use std::fmt::Display;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
 use clap::{Parser, ValueEnum};
+use serde::Serialize;
 
 use agent::Bench;
 use cluster::{Cluster, Kind};
-use pods::Pods;
+use pods::{COMMAND, Pods};
 use report::{Report, Subject};
 
 /// Command line.
 #[derive(Debug, Parser)]
 struct Args {
+    /// What is measured.
+    #[arg(long, value_enum, default_value = "pods")]
+    what: What,
     /// Name of the cluster.
     #[arg(long)]
     cluster: String,
@@ -42,12 +48,20 @@ struct Args {
     /// Pods started and deleted one after another, each turn.
     #[arg(long, default_value_t = 12)]
     sequence: usize,
-    /// How long the agent is watched at rest, in seconds.
+    /// How long the agent is watched at rest, or under load, in seconds.
     #[arg(long, default_value_t = 30)]
     idle: u64,
     /// What is printed.
     #[arg(long, value_enum, default_value = "table")]
     output: Output,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum What {
+    /// Starts and ends of pods, and the agent at rest.
+    Pods,
+    /// The agent while it is asked for logs, sessions and metrics.
+    Serving,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -71,16 +85,35 @@ async fn main() -> ExitCode {
 }
 
 async fn run(args: Args) -> Result<()> {
-    let cluster = Cluster::open(&args.cluster, args.kubelet)?;
-    let pods = Pods::connect(&cluster).await?;
-    let runtime = cri::Runtime::connect(&cluster);
+    let cluster = Cluster::open(&args.cluster, args.kubelet.clone())?;
+    match args.what {
+        What::Pods => show(&measure_pods(&cluster, &args).await?, args.output),
+        What::Serving => {
+            let window = Duration::from_secs(args.idle);
+            let report = serving::measure(&cluster, args.rounds, window).await?;
+            show(&report, args.output)
+        }
+    }
+}
+
+fn show(report: &(impl Display + Serialize), output: Output) -> Result<()> {
+    match output {
+        Output::Table => print!("{report}"),
+        Output::Json => println!("{}", serde_json::to_string_pretty(report)?),
+    }
+    Ok(())
+}
+
+async fn measure_pods(cluster: &Cluster, args: &Args) -> Result<Report> {
+    let pods = Pods::connect(cluster, COMMAND).await?;
+    let runtime = cri::Runtime::connect(cluster);
     let bench = Bench {
-        cluster: &cluster,
+        cluster,
         pods: &pods,
         sequence: args.sequence,
         idle: Duration::from_secs(args.idle),
     };
-    let mut report = Report::new(&cluster, args.rounds, args.sequence, args.idle);
+    let mut report = Report::new(cluster, args.rounds, args.sequence, args.idle);
     for round in 1..=args.rounds {
         progress(&format!("round {round} of {}: raw CRI", args.rounds));
         cluster.switch(Kind::None)?;
@@ -94,15 +127,11 @@ async fn run(args: Args) -> Result<()> {
             report.add(subject, measured.with_context(|| subject.to_string())?);
         }
     }
-    match args.output {
-        Output::Table => print!("{report}"),
-        Output::Json => println!("{}", serde_json::to_string_pretty(&report)?),
-    }
-    Ok(())
+    Ok(report)
 }
 
 /// Who comes first changes with every round: what warms up, warms up for both.
-fn by_turns(round: usize) -> [(Kind, Subject); 2] {
+pub(crate) fn by_turns(round: usize) -> [(Kind, Subject); 2] {
     let ours = (Kind::Ours, Subject::Ours);
     let upstream = (Kind::Upstream, Subject::Upstream);
     if round % 2 == 1 {

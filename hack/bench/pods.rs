@@ -27,6 +27,12 @@ pub(crate) const IMAGE: &str = "registry.k8s.io/e2e-test-images/busybox:1.37.0-1
 /// Ends at once when it is asked to, so that a deletion shows what the agent and
 /// the runtime take, not the grace period.
 pub(crate) const COMMAND: [&str; 3] = ["sh", "-c", "trap exit TERM; sleep 1000000 & wait"];
+/// Writes a line to its log every second, and ends as quickly.
+pub(crate) const CHATTY: [&str; 3] = [
+    "sh",
+    "-c",
+    "trap exit TERM; while true; do echo still here; sleep 1 & wait; done",
+];
 /// Seconds between SIGTERM and SIGKILL.
 pub(crate) const GRACE: i64 = 1;
 /// What takes longer has failed.
@@ -48,6 +54,12 @@ pub(crate) struct Made {
     asked: Instant,
 }
 
+impl Made {
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+}
+
 /// By UID, because names come back.
 type Sights = HashMap<String, Seen>;
 
@@ -55,16 +67,14 @@ type Sights = HashMap<String, Seen>;
 pub(crate) struct Pods {
     api: Api<Pod>,
     node: String,
+    command: [&'static str; 3],
     seen: watch::Receiver<Sights>,
 }
 
 impl Pods {
     /// Makes the namespace, waits for what its pods need, and starts to watch.
-    pub(crate) async fn connect(cluster: &Cluster) -> Result<Self> {
-        let kubeconfig = Kubeconfig::read_from(cluster.fact("KUBECONFIG"))?;
-        let options = KubeConfigOptions::default();
-        let config = kube::Config::from_custom_kubeconfig(kubeconfig, &options).await?;
-        let client = Client::try_from(config)?;
+    pub(crate) async fn connect(cluster: &Cluster, command: [&'static str; 3]) -> Result<Self> {
+        let client = client(cluster).await?;
         make_namespace(&client).await?;
         let api = Api::namespaced(client, NAMESPACE);
         let (out, seen) = watch::channel(HashMap::new());
@@ -72,12 +82,13 @@ impl Pods {
         Ok(Self {
             api,
             node: cluster.fact("NODE_NAME").to_owned(),
+            command,
             seen,
         })
     }
 
     pub(crate) async fn create(&self, name: &str) -> Result<Made> {
-        let pod = manifest(name, &self.node)?;
+        let pod = manifest(name, &self.node, self.command)?;
         let asked = Instant::now();
         let made = self.api.create(&PostParams::default(), &pod).await?;
         Ok(Made {
@@ -148,6 +159,14 @@ impl Pods {
     }
 }
 
+/// A client with the rights of the cluster's administrator.
+pub(crate) async fn client(cluster: &Cluster) -> Result<Client> {
+    let kubeconfig = Kubeconfig::read_from(cluster.fact("KUBECONFIG"))?;
+    let options = KubeConfigOptions::default();
+    let config = kube::Config::from_custom_kubeconfig(kubeconfig, &options).await?;
+    Ok(Client::try_from(config)?)
+}
+
 async fn make_namespace(client: &Client) -> Result<()> {
     let namespaces: Api<Namespace> = Api::all(client.clone());
     let mut namespace = Namespace::default();
@@ -171,7 +190,7 @@ async fn make_namespace(client: &Client) -> Result<()> {
 }
 
 /// One container, no requests, the default service account and its volume.
-fn manifest(name: &str, node: &str) -> Result<Pod> {
+fn manifest(name: &str, node: &str, command: [&str; 3]) -> Result<Pod> {
     let pod = serde_json::json!({
         "metadata": { "name": name, "labels": { "app": NAMESPACE } },
         "spec": {
@@ -181,7 +200,7 @@ fn manifest(name: &str, node: &str) -> Result<Pod> {
                 "name": "main",
                 "image": IMAGE,
                 "imagePullPolicy": "IfNotPresent",
-                "command": COMMAND,
+                "command": command,
             }],
         },
     });

@@ -13,6 +13,8 @@ use std::time::Duration;
 
 use serde::{Serialize, Serializer};
 
+pub(crate) use verdict::Verdict;
+
 use crate::cluster::Cluster;
 use crate::stats::Samples;
 

@@ -8,10 +8,20 @@ use crate::CROWDS;
 
 /// One target and how far off it we are.
 #[derive(Debug)]
-pub(super) struct Verdict {
+pub(crate) struct Verdict {
     what: &'static str,
     figure: Option<f64>,
     target: f64,
+}
+
+impl Verdict {
+    pub(crate) fn new(what: &'static str, figure: Option<f64>, target: f64) -> Self {
+        Self {
+            what,
+            figure,
+            target,
+        }
+    }
 }
 
 impl fmt::Display for Verdict {
@@ -31,11 +41,7 @@ pub(super) fn all(report: &Report) -> Vec<Verdict> {
     let third = 1.0 / 3.0;
     let [few, many] = CROWDS;
     debug_assert_eq!((few, many), (30, 90), "the targets are for these");
-    let verdict = |what, figure, target| Verdict {
-        what,
-        figure,
-        target,
-    };
+    let verdict = Verdict::new;
     let start = rows::start_in_sequence(report);
     let first = rows::first_pod(report);
     let beyond_runtime = first.ours.zip(start.raw).map(|(first, raw)| first - raw);
