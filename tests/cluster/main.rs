@@ -23,6 +23,7 @@
 mod harness;
 mod upstream;
 
+mod callers;
 mod deletion;
 mod environment;
 mod events;
@@ -46,6 +47,7 @@ fn main() -> ExitCode {
         faults::agent::TESTS,
         faults::apiserver::TESTS,
         faults::disk::TESTS,
+        callers::OWN_TESTS,
         workloads::TESTS,
         lifecycle::TESTS,
         environment::TESTS,
@@ -58,6 +60,7 @@ fn main() -> ExitCode {
         node::TESTS,
         static_pods::TESTS,
         events::TESTS,
+        callers::TESTS,
     ];
     harness::run(themes.concat())
 }

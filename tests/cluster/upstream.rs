@@ -4,6 +4,10 @@
 /// Tests by name, each with the reason why upstream's node fails it.
 pub const CANNOT: &[(&str, &str)] = &[
     (
+        "callers::silent_slow_and_oversize_callers_cost_nothing_that_lasts",
+        "it keeps connections open for hours that never finish their TLS handshake",
+    ),
+    (
         "deletion::a_shorter_grace_cuts_a_long_one",
         "a stop that is under way keeps the grace period that it began with",
     ),

@@ -31,7 +31,7 @@ pub struct Cluster {
     /// How long the API server is away in tests of that.
     pub outage: Duration,
     containerd_was_ended: AtomicBool,
-    _config_dir: tempfile::TempDir,
+    config_dir: tempfile::TempDir,
 }
 
 impl Cluster {
@@ -58,7 +58,7 @@ impl Cluster {
             client: Client::try_from(config)?,
             outage: settings.outage,
             containerd_was_ended: AtomicBool::new(false),
-            _config_dir: config_dir,
+            config_dir,
         })
     }
 
@@ -91,6 +91,12 @@ impl Cluster {
             self.containerd_was_ended.store(true, Ordering::Relaxed);
         }
         output(script("ctl").args([self.name(), action, component])).await
+    }
+
+    /// Gives the kubelet one more drop-in, and starts it anew with it.
+    pub async fn configure(&self, file: &str, text: &str) -> anyhow::Result<()> {
+        tokio::fs::write(self.config_dir.path().join(file), text).await?;
+        self.ctl("restart", "kubelet").await.map(drop)
     }
 
     /// Whether containerd ended before the cluster did. In the middle of making a sandbox
