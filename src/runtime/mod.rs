@@ -34,6 +34,7 @@ mod logs;
 mod metrics;
 mod observe;
 mod port;
+mod rotate;
 mod sandboxes;
 mod settings;
 #[cfg(test)]
@@ -51,6 +52,7 @@ pub use port::{
     ConditionFailure, ImageProgressEvent, Images, KnownPods, LocalImage, Observer, RUNTIME_DOWN,
     RuntimeHandler, RuntimeHealth, Sandboxes,
 };
+pub use rotate::{Form, RotatedLog, Stamp};
 pub use settings::{PullRate, RuntimeSettings};
 
 #[cfg(doc)]

@@ -12,7 +12,9 @@
 //! | `/configz` | here |
 
 mod bounds;
+pub mod container_logs;
 mod pods;
+mod rooted;
 mod running;
 
 use std::sync::Arc;

@@ -1,0 +1,5 @@
+//! Rotation of container logs.
+
+mod names;
+
+pub use names::{Form, RotatedLog, Stamp};
