@@ -85,6 +85,15 @@ impl Assembly {
         handles
     }
 
+    /// Rotates containers' logs, unless that is turned off.
+    pub(super) fn log_rotation(&mut self, runtime: &runtime::Handles) {
+        if let Some(settings) = settings::log_rotation(&self.config) {
+            let task = runtime.log_rotation(settings);
+            self.tasks
+                .add("log-rotation", task.run(self.shutdown.work.clone()));
+        }
+    }
+
     /// The API server's client; `None` without a kubeconfig.
     ///
     /// # Errors

@@ -39,6 +39,7 @@ pub async fn build(config: Config) -> Result<Agent, StartError> {
     let host = Host::prepare(&config).await?;
     let mut agent = Assembly::new(config, host);
     let runtime = agent.runtime();
+    agent.log_rotation(&runtime);
     let api = agent.api_server().await?;
     let events = agent.events(api.as_ref());
     let (desired_out, desired) = watch::channel(DesiredPods::default());

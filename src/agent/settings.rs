@@ -16,7 +16,7 @@ use crate::node::{self, HardEviction, MachineFacts, NodeSettings, Reserved, Thre
 use crate::pod::facts::CgroupFacts;
 use crate::pod::facts::CgroupVersion;
 use crate::pod::quantity::Quantity;
-use crate::runtime::{PullRate, RuntimeSettings};
+use crate::runtime::{LogRotationSettings, PullRate, RuntimeSettings};
 
 /// How often all of the runtime is listed anew although events arrive.
 const RELIST_PERIOD: Duration = Duration::from_secs(30);
@@ -62,6 +62,18 @@ pub(super) fn runtime(config: &Config) -> RuntimeSettings {
         }),
         relist_period: RELIST_PERIOD,
     }
+}
+
+/// `None`: logs are not rotated.
+pub(super) fn log_rotation(config: &Config) -> Option<LogRotationSettings> {
+    let logs = &config.container_logs;
+    Some(LogRotationSettings {
+        directory: config.paths.pod_logs_dir.clone(),
+        max_bytes: logs.max_bytes?,
+        max_files: logs.max_files,
+        workers: logs.workers,
+        interval: logs.monitor_interval,
+    })
 }
 
 pub(super) fn node(config: &Config) -> NodeSettings {

@@ -8,6 +8,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use async_trait::async_trait;
 use hyper_util::rt::TokioIo;
 use tokio::net::UnixStream;
 use tokio::time::Instant;
@@ -17,7 +18,9 @@ use tonic::{Code, Response, Status};
 use super::cri::image_service_client::ImageServiceClient;
 use super::cri::runtime_service_client::RuntimeServiceClient;
 use super::cri::{self, ContainerFilter, PodSandboxFilter};
+use super::rotate::ReopenLog;
 use super::{Metrics, RuntimeError};
+use crate::pod::ContainerId;
 
 #[cfg(test)]
 mod tests;
@@ -280,6 +283,20 @@ impl CriClient {
             .map(|answer| answer.containers)
     }
 
+    /// Makes the runtime open the container's log by its name again.
+    pub(super) async fn reopen_container_log(&self, id: &str) -> Result<(), RuntimeError> {
+        let mut runtime = self.runtime.clone();
+        let answer = runtime.reopen_container_log(cri::ReopenContainerLogRequest {
+            container_id: id.to_owned(),
+        });
+        self.request(
+            operation("ReopenContainerLog", "reopen_container_log"),
+            answer,
+        )
+        .await
+        .map(drop)
+    }
+
     // === images ===
 
     /// `None`: the image is not on this node.
@@ -358,6 +375,13 @@ impl CriClient {
         self.metrics
             .operation(operation.label, begun.elapsed(), &result);
         result
+    }
+}
+
+#[async_trait]
+impl ReopenLog for CriClient {
+    async fn reopen_log(&self, id: &ContainerId) -> Result<(), RuntimeError> {
+        self.reopen_container_log(&id.0).await
     }
 }
 

@@ -12,6 +12,7 @@
 //! | `sandboxes`, `logs`, `leftover` | [`Sandboxes`]: what changes what runs, log files, what the runtime lost sight of |
 //! | `image` | [`Images`]: presence and pulls |
 //! | `inventory` | which images there are |
+//! | `rotate` | rotation of container logs |
 //! | `observe`, `termination` | [`Observer`]: what runs and how it ended |
 //! | `health` | the runtime's own word on itself |
 //! | `fake` | all three ports in memory, for tests |
@@ -52,7 +53,7 @@ pub use port::{
     ConditionFailure, ImageProgressEvent, Images, KnownPods, LocalImage, Observer, RUNTIME_DOWN,
     RuntimeHandler, RuntimeHealth, Sandboxes,
 };
-pub use rotate::{Form, RotatedLog, Stamp};
+pub use rotate::{Form, LogRotationSettings, LogRotationTask, RotatedLog, Stamp};
 pub use settings::{PullRate, RuntimeSettings};
 
 #[cfg(doc)]
@@ -93,6 +94,15 @@ impl Handles {
             cri::CgroupDriver::Systemd => CgroupDriver::Systemd,
             cri::CgroupDriver::Cgroupfs => CgroupDriver::Cgroupfs,
         }))
+    }
+}
+
+impl Handles {
+    /// Keeps containers' logs small, once it runs.
+    #[must_use]
+    pub fn log_rotation(&self, settings: LogRotationSettings) -> LogRotationTask {
+        let runtime = Arc::new(self.client.clone());
+        LogRotationTask::new(settings, Arc::clone(&self.observer), runtime)
     }
 }
 
