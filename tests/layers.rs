@@ -159,6 +159,11 @@ const RULES: &[Rule] = &[
         ],
     },
     Rule {
+        module: "server::api::node_logs",
+        powers: &[Async, Files, Network, Exec],
+        uses: &[],
+    },
+    Rule {
         module: "agent",
         powers: &[Async, Clock, Files, Network],
         uses: &[

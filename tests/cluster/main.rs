@@ -30,6 +30,7 @@ mod events;
 mod faults;
 mod images;
 mod lifecycle;
+mod log_requests;
 mod logs;
 mod network;
 mod node;
@@ -54,6 +55,7 @@ fn main() -> ExitCode {
         network::TESTS,
         resources::TESTS,
         volumes::TESTS,
+        log_requests::TESTS,
         logs::TESTS,
         deletion::TESTS,
         images::TESTS,

@@ -118,7 +118,10 @@ impl ContainerLog {
             form,
             ..plain.clone()
         };
-        let (from, temporary) = (self.path_of(plain), self.path_of(&with_form(Form::Temporary)));
+        let (from, temporary) = (
+            self.path_of(plain),
+            self.path_of(&with_form(Form::Temporary)),
+        );
         let source = match open_regular(&from) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
             opened => opened?,

@@ -87,7 +87,9 @@ fn time_to_grow(before: &Look, size: u64, now: Instant, left: u64) -> Option<Dur
     let grown = size.checked_sub(before.size).filter(|grown| *grown > 0)?;
     let took = now.saturating_duration_since(before.at);
     let nanos = took.as_nanos() * u128::from(left) / u128::from(grown);
-    Some(Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX)))
+    Some(Duration::from_nanos(
+        u64::try_from(nanos).unwrap_or(u64::MAX),
+    ))
 }
 
 /// Whether there is time to compress what was rotated, if the log was rotated

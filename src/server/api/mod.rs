@@ -13,6 +13,7 @@
 
 mod bounds;
 pub mod container_logs;
+pub mod node_logs;
 mod pods;
 mod rooted;
 mod running;

@@ -17,12 +17,17 @@ use tokio::process::Command;
 use super::settings::{NodeKind, Settings};
 
 /// What the kubelet gets as a drop-in on every cluster: reservations, so that capacity
-/// and allocatable differ in a known way.
+/// and allocatable differ in a known way; logs that are rotated within seconds; and the
+/// node log query, which is off by default.
 const DROP_IN: &str = "\
 apiVersion: kubelet.config.k8s.io/v1beta1
 kind: KubeletConfiguration
 kubeReserved: { cpu: 50m, memory: 64Mi }
 systemReserved: { cpu: 30m, memory: 32Mi }
+containerLogMaxSize: 1Mi
+containerLogMaxFiles: 4
+containerLogMonitorInterval: 3s
+enableSystemLogQuery: true
 ";
 
 pub struct Cluster {

@@ -7,6 +7,7 @@ mod cgroups;
 mod cluster;
 mod host;
 mod json;
+mod kubectl;
 mod leaks;
 mod manifest;
 mod report;

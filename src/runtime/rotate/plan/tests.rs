@@ -62,7 +62,11 @@ async fn a_log_of_any_speed_stays_near_the_limit() {
 async fn bursts_are_met_with_short_pauses() {
     // 5 s at 100 MB/s, 5 s of silence, and so on.
     let rate_at = |time: Duration| {
-        if time.as_secs() % 10 < 5 { 100 << 20 } else { 0 }
+        if time.as_secs() % 10 < 5 {
+            100 << 20
+        } else {
+            0
+        }
     };
     let (rotated, _) = simulate(100, rate_at);
     let largest = rotated.iter().max().copied().unwrap_or(0);
