@@ -9,13 +9,14 @@ use axum::Router;
 use tokio::sync::watch;
 use tracing::info;
 
-use super::StartError;
 use super::assembly::Assembly;
+use super::{StartError, settings};
 use crate::apiserver::{ApiServer, NoApiServer, NodeFeed, Reviews};
 use crate::config::{Authorization, ServerConfig};
 use crate::pod::DesiredPods;
-use crate::runtime;
-use crate::server::api::{self, Bounds, PodDirectory, Themes};
+use crate::runtime::{self, Observer};
+use crate::server::api::container_logs::{self, ContainerLogDeps, LogChanges};
+use crate::server::api::{self, Bounds, PodDirectory, Themes, node_logs};
 use crate::server::auth::{
     AccessReviews, Anonymous, Authenticator, Authorizer, Gate, TokenReviews,
 };
@@ -87,7 +88,7 @@ impl Assembly {
     }
 
     /// The routes of the node's API.
-    fn themes(&self, served: &Served, health: &Arc<Health>) -> Themes {
+    fn themes(&mut self, served: &Served, health: &Arc<Health>) -> Themes {
         let bounds = Bounds::default();
         let observer = Arc::clone(&served.runtime.observer);
         let pods = PodDirectory::new(
@@ -95,13 +96,30 @@ impl Assembly {
             served.statuses.clone(),
             Arc::clone(&observer),
         );
-        let always = health.routes().merge(pods.routes());
-        let debugging =
-            api::running_pods(observer).merge(api::configz(self.config.effective.clone()));
+        let always = health.routes().merge(pods.clone().routes());
+        let debugging = api::running_pods(Arc::clone(&observer))
+            .merge(api::configz(self.config.effective.clone()))
+            .merge(node_logs::routes(settings::node_logs(&self.config)));
         Themes {
             always: bounds.around(always),
-            debugging: bounds.around(debugging),
+            debugging: bounds
+                .around(debugging)
+                .merge(self.container_logs(pods, observer)),
         }
+    }
+
+    /// Containers' logs, and the task that wakes their followers.
+    fn container_logs(&mut self, pods: PodDirectory, observer: Arc<dyn Observer>) -> Router {
+        let (changes, task) = LogChanges::new();
+        self.tasks
+            .add("log-changes", task.run(self.shutdown.outlets.clone()));
+        container_logs::routes(ContainerLogDeps {
+            pods,
+            observer,
+            directory: self.config.paths.pod_logs_dir.clone(),
+            changes,
+            streams: settings::log_streams(&self.config),
+        })
     }
 
     /// A listener without TLS.

@@ -17,9 +17,13 @@ use crate::pod::facts::CgroupFacts;
 use crate::pod::facts::CgroupVersion;
 use crate::pod::quantity::Quantity;
 use crate::runtime::{LogRotationSettings, PullRate, RuntimeSettings};
+use crate::server::api::container_logs::StreamChoice;
+use crate::server::api::node_logs::{NodeLogSettings, NodeLogs};
 
 /// How often all of the runtime is listed anew although events arrive.
 const RELIST_PERIOD: Duration = Duration::from_secs(30);
+/// What `/logs/` serves.
+const NODE_LOGS: &str = "/var/log";
 /// Where log shippers look for links to log files.
 const CONTAINER_LINKS: &str = "/var/log/containers";
 
@@ -61,6 +65,27 @@ pub(super) fn runtime(config: &Config) -> RuntimeSettings {
             burst: std::num::NonZeroU32::new(limit.burst).unwrap_or(limit.per_second),
         }),
         relist_period: RELIST_PERIOD,
+    }
+}
+
+pub(super) fn node_logs(config: &Config) -> NodeLogSettings {
+    let handlers = &config.server.handlers;
+    NodeLogSettings {
+        serve: match (handlers.system_logs, handlers.system_log_query) {
+            (false, _) => NodeLogs::Disabled,
+            (true, false) => NodeLogs::Files,
+            (true, true) => NodeLogs::FilesAndQueries,
+        },
+        directory: NODE_LOGS.into(),
+        journalctl: "journalctl".into(),
+    }
+}
+
+pub(super) fn log_streams(config: &Config) -> StreamChoice {
+    if config.gates.enabled("PodLogsQuerySplitStreams") {
+        StreamChoice::Allowed
+    } else {
+        StreamChoice::Refused
     }
 }
 

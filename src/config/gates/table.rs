@@ -101,7 +101,7 @@ pub(super) const NODE: &[GateSpec] = &[
     beta("PodCertificateRequest", false, Absent),
     alpha("PodLevelResourceManagers", Absent),
     beta("PodLevelResources", true, Absent),
-    alpha("PodLogsQuerySplitStreams", Absent),
+    alpha("PodLogsQuerySplitStreams", Switch),
     beta("PodReadyToStartContainersCondition", true, Always),
     alpha("PodsAPI", Absent),
     beta("PortForwardWebsockets", true, Absent),

@@ -2,8 +2,9 @@
 //!
 //! A log is looked at when it can have reached the limit, going by how fast it
 //! grew since the last look. Growth may set in at any time, so pauses also only
-//! double from one look to the next: what has been quiet for long is looked at
-//! rarely, what was just noisy, or has just begun, is not let out of sight.
+//! grow by a quarter from one look to the next: what has been quiet for long is
+//! looked at rarely, what was just noisy, or has just begun, is not let out of
+//! sight. After a silence a log is looked at after a quarter of its length.
 
 use std::time::Duration;
 
@@ -67,7 +68,7 @@ impl Policy {
             Verdict::Rotate => self.max_bytes,
             Verdict::Leave => self.max_bytes - size,
         };
-        let longest = before.map_or(FIRST_PAUSE, |before| before.pause * 2);
+        let longest = before.map_or(FIRST_PAUSE, |before| before.pause * 5 / 4);
         let filled = before.and_then(|before| time_to_grow(before, size, now, left));
         let pause = filled
             .unwrap_or(Duration::MAX)

@@ -10,6 +10,8 @@
 //! | `/healthz`, `/metrics` | [`crate::server::Health`] |
 //! | `/pods`, `/runningpods/` | `pods`, `running` |
 //! | `/configz` | here |
+//! | `/containerLogs/` | [`container_logs`] |
+//! | `/logs/` | [`node_logs`] |
 
 mod bounds;
 pub mod container_logs;

@@ -33,10 +33,10 @@ fn simulate(seconds: u64, mut rate_at: impl FnMut(Duration) -> u64) -> (Vec<u64>
 async fn a_quiet_log_is_looked_at_once_an_interval() {
     let (rotated, looks) = simulate(1000, |_| 0);
     assert!(rotated.is_empty());
-    assert!((100..110).contains(&looks), "{looks}");
+    assert!((100..125).contains(&looks), "{looks}");
     let (rotated, looks) = simulate(1000, |_| 1000);
     assert!(rotated.is_empty());
-    assert!((100..110).contains(&looks), "{looks}");
+    assert!((100..125).contains(&looks), "{looks}");
 }
 
 #[tokio::test(start_paused = true)]
@@ -70,8 +70,8 @@ async fn bursts_are_met_with_short_pauses() {
     };
     let (rotated, _) = simulate(100, rate_at);
     let largest = rotated.iter().max().copied().unwrap_or(0);
-    // Pauses have grown to less than the silence by then.
-    assert!(largest <= 5 * (100 << 20), "{largest}");
+    // A quarter of the silence, as pauses go, and what comes on top.
+    assert!(largest <= 2 * (100 << 20), "{largest}");
 }
 
 #[tokio::test(start_paused = true)]

@@ -18,7 +18,7 @@ use std::time::Duration;
 
 use axum::body::Bytes;
 use futures::Stream;
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::Instant;
 use tracing::debug;
 
@@ -40,14 +40,22 @@ pub(super) struct Liveness {
     pub(super) id: ContainerId,
 }
 
+/// A stream's part in what all streams share.
+pub(super) struct Turns {
+    /// Its place among the callers, as long as it lives.
+    pub(super) place: OwnedSemaphorePermit,
+    /// How many logs may be read at a time.
+    pub(super) readers: Arc<Semaphore>,
+}
+
 /// A log on its way to a caller.
 pub(super) struct LogStream {
     reader: LogReader,
     until: Until,
     liveness: Liveness,
     changes: LogChanges,
-    /// How many logs may be read at a time.
-    turns: Arc<Semaphore>,
+    readers: Arc<Semaphore>,
+    _place: OwnedSemaphorePermit,
     /// Made at the first end of the file.
     directory: Option<DirectoryChanges>,
     /// When the file was first found put aside.
@@ -69,14 +77,15 @@ impl LogStream {
         until: Until,
         liveness: Liveness,
         changes: LogChanges,
-        turns: Arc<Semaphore>,
+        turns: Turns,
     ) -> Self {
         Self {
             reader,
             until,
             liveness,
             changes,
-            turns,
+            readers: turns.readers,
+            _place: turns.place,
             directory: None,
             put_aside: None,
             ended: false,
@@ -191,7 +200,7 @@ impl LogStream {
         self,
         work: impl FnOnce(&mut LogReader) -> io::Result<T> + Send + 'static,
     ) -> io::Result<(Self, T)> {
-        let turn = Arc::clone(&self.turns).acquire_owned().await;
+        let turn = Arc::clone(&self.readers).acquire_owned().await;
         let done = tokio::task::spawn_blocking(move || {
             let _turn = turn;
             let mut this = self;

@@ -42,10 +42,12 @@ use super::rooted::Root;
 use crate::runtime::Observer;
 use choose::{Life, NoLog};
 use files::LogFiles;
-use follow::{Liveness, LogStream};
+use follow::{Liveness, LogStream, Turns};
 use options::{BadOptions, LogOptions};
 use reader::LogReader;
 
+/// Logs on their way to callers at a time, most of them followed.
+const CALLERS: usize = 4096;
 /// Logs read at a time. Reading is short: what takes long is the caller's taking.
 const READERS: usize = 8;
 
@@ -64,6 +66,7 @@ pub struct ContainerLogDeps {
 struct Handler {
     deps: ContainerLogDeps,
     root: Root,
+    callers: Arc<Semaphore>,
     turns: Arc<Semaphore>,
 }
 
@@ -72,6 +75,7 @@ pub fn routes(deps: ContainerLogDeps) -> Router {
     let handler = Handler {
         root: Root::new(deps.directory.clone()),
         deps,
+        callers: Arc::new(Semaphore::new(CALLERS)),
         turns: Arc::new(Semaphore::new(READERS)),
     };
     Router::new()
@@ -91,6 +95,8 @@ enum Refusal {
     NoPod(String),
     #[error(transparent)]
     NoLog(#[from] NoLog),
+    #[error("too many logs are being read")]
+    Busy,
     #[error("failed to open the log of container \"{container}\": {source}")]
     Open {
         container: String,
@@ -102,6 +108,7 @@ impl IntoResponse for Refusal {
     fn into_response(self) -> Response {
         let status = match &self {
             Self::Options(BadOptions::Invalid) => StatusCode::UNPROCESSABLE_ENTITY,
+            Self::Busy => StatusCode::TOO_MANY_REQUESTS,
             Self::NoPod(_) | Self::NoLog(NoLog::UnknownContainer { .. }) => StatusCode::NOT_FOUND,
             Self::Options(BadOptions::Undecodable | BadOptions::StreamRefused(_))
             | Self::NoLog(
@@ -145,6 +152,10 @@ impl Handler {
         life: Life,
         options: LogOptions,
     ) -> Result<LogStream, Refusal> {
+        // The semaphore is never closed.
+        let place = Arc::clone(&self.callers)
+            .try_acquire_owned()
+            .map_err(|_| Refusal::Busy)?;
         let desired = &pod.desired;
         let directory = format!(
             "{}_{}_{}",
@@ -170,7 +181,10 @@ impl Handler {
             until,
             liveness,
             self.deps.changes.clone(),
-            Arc::clone(&self.turns),
+            Turns {
+                place,
+                readers: Arc::clone(&self.turns),
+            },
         ))
     }
 }
