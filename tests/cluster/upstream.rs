@@ -21,6 +21,10 @@ pub const CANNOT: &[(&str, &str)] = &[
          exited; it then tries in vain to remove the container, for ever (mostly it passes)",
     ),
     (
+        "log_requests::a_container_that_writes_as_fast_as_it_can_does_not_fill_the_disk",
+        "it looks at logs every three seconds at most",
+    ),
+    (
         "static_pods::bad_manifests_are_reported_by_file_and_reason",
         "it ignores fields that it does not know, and does not say where in a file an error is",
     ),
