@@ -22,6 +22,7 @@ use super::rotate::ReopenLog;
 use super::{Metrics, RuntimeError};
 use crate::pod::ContainerId;
 
+mod streaming;
 #[cfg(test)]
 mod tests;
 

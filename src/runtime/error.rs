@@ -31,6 +31,18 @@ pub enum RuntimeError {
     },
 }
 
+/// Why a command that was to be run to its end has no exit code.
+#[derive(Debug, thiserror::Error)]
+pub enum ExecError {
+    /// It ran for longer than it was allowed, and was killed.
+    #[error("the command did not end within {limit:?}")]
+    TimedOut { limit: Duration },
+    /// It could not be started, or the runtime lost track of it. Says nothing
+    /// about the container's health.
+    #[error("cannot run the command")]
+    Runtime(#[source] RuntimeError),
+}
+
 /// Why an image cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{message}")]

@@ -13,9 +13,10 @@
 //! | `image` | [`Images`]: presence and pulls |
 //! | `inventory` | which images there are |
 //! | `rotate` | rotation of container logs |
+//! | `client::streaming` | [`Streaming`]: commands in containers, and where their streams are |
 //! | `observe`, `termination` | [`Observer`]: what runs and how it ended |
 //! | `health` | the runtime's own word on itself |
-//! | `fake` | all three ports in memory, for tests |
+//! | `fake` | all four ports in memory, for tests |
 //!
 //! [`connect`] makes the handles without waiting for the runtime; the future
 //! of [`Tasks::run`] is for the caller to spawn.
@@ -47,11 +48,11 @@ use std::sync::Arc;
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
-pub use error::{ImageError, RuntimeError};
+pub use error::{ExecError, ImageError, RuntimeError};
 pub use metrics::Metrics;
 pub use port::{
-    ConditionFailure, ImageProgressEvent, Images, KnownPods, LocalImage, Observer, RUNTIME_DOWN,
-    RuntimeHandler, RuntimeHealth, Sandboxes,
+    ConditionFailure, ExecOutput, ImageProgressEvent, Images, KnownPods, LocalImage, Observer,
+    RUNTIME_DOWN, RuntimeHandler, RuntimeHealth, Sandboxes, StdStreams, StreamUrl, Streaming,
 };
 pub use rotate::{Form, LogRotationSettings, LogRotationTask, RotatedLog, Stamp};
 pub use settings::{PullRate, RuntimeSettings};
@@ -73,6 +74,7 @@ pub struct Handles {
     pub sandboxes: Arc<dyn Sandboxes>,
     pub images: Arc<dyn Images>,
     pub observer: Arc<dyn Observer>,
+    pub streaming: Arc<dyn Streaming>,
     /// The images on this node.
     pub inventory: watch::Receiver<Arc<Vec<LocalImage>>>,
     client: CriClient,
@@ -153,6 +155,7 @@ pub fn connect(settings: &RuntimeSettings, metrics: &Metrics) -> (Handles, Tasks
         )),
         images: Arc::new(CriImages::new(client.clone(), settings, pulled.clone())),
         observer: Arc::clone(&observations) as Arc<dyn Observer>,
+        streaming: Arc::new(client.clone()),
         inventory,
         client: client.clone(),
     };

@@ -1,13 +1,14 @@
-//! The ports through which the rest of the agent uses the runtime. Three small
+//! The ports through which the rest of the agent uses the runtime. Four small
 //! ones, because no user needs all of it.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use tokio::sync::watch;
 
-use super::{ImageError, RuntimeError};
+use super::{ExecError, ImageError, RuntimeError};
 use crate::pod::spec::{ContainerSpec, ImageRequest, PresentImage, SandboxSpec};
 use crate::pod::{ContainerId, ObservedPod, PodName, PodUid, SandboxId};
 
@@ -102,6 +103,99 @@ pub trait Observer: Send + Sync {
     /// Which pods there are; told when one comes or goes.
     fn pods(&self) -> watch::Receiver<KnownPods>;
     fn health(&self) -> watch::Receiver<RuntimeHealth>;
+}
+
+/// Commands in containers, and byte streams to them.
+///
+/// The streams themselves do not pass through CRI: the runtime answers with the
+/// address where its streaming server waits for them.
+#[async_trait]
+pub trait Streaming: Send + Sync {
+    /// CRI `Exec`: makes a command ready to be run as soon as somebody connects.
+    async fn exec(
+        &self,
+        id: &ContainerId,
+        command: &[String],
+        streams: StdStreams,
+    ) -> Result<StreamUrl, RuntimeError>;
+    /// CRI `Attach`: to the container's own process. `streams.tty` must be what
+    /// the container was created with.
+    async fn attach(
+        &self,
+        id: &ContainerId,
+        streams: StdStreams,
+    ) -> Result<StreamUrl, RuntimeError>;
+    /// CRI `PortForward` into the pod's network. Clients that name a port on
+    /// each of their streams (SPDY) need no `ports`.
+    async fn port_forward(&self, id: &SandboxId, ports: &[u16]) -> Result<StreamUrl, RuntimeError>;
+    /// CRI `ExecSync`: runs a command to its end, at most for `limit` (counted
+    /// in whole seconds, rounded up; `None`: without end). Past it the runtime
+    /// kills the command. Dropping the future has it killed as well.
+    async fn exec_sync(
+        &self,
+        id: &ContainerId,
+        command: &[String],
+        limit: Option<Duration>,
+    ) -> Result<ExecOutput, ExecError>;
+    /// CRI `CheckpointContainer`: freezes the container's memory and files into
+    /// an archive. `limit` in whole seconds; `None`: the runtime's own.
+    async fn checkpoint(
+        &self,
+        id: &ContainerId,
+        archive: &Path,
+        limit: Option<Duration>,
+    ) -> Result<(), RuntimeError>;
+}
+
+/// Which of a command's standard streams are wanted: at least one, and never
+/// `stderr` with `tty`, because a terminal has one output.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct StdStreams {
+    pub stdin: bool,
+    pub stdout: bool,
+    pub stderr: bool,
+    /// Whether they are a terminal.
+    pub tty: bool,
+}
+
+/// Where the runtime's streaming server waits for one connection. Whoever knows
+/// it is let in, within the minute for which it is good.
+#[derive(Clone, PartialEq, Eq)]
+pub struct StreamUrl(http::Uri);
+
+impl StreamUrl {
+    /// # Errors
+    /// If it is not an absolute address, with the reason.
+    pub fn parse(url: &str) -> Result<Self, String> {
+        let uri: http::Uri = url.parse().map_err(|error| format!("{url:?}: {error}"))?;
+        if uri.scheme().is_none() || uri.host().is_none() {
+            return Err(format!("{url:?}: not an absolute address"));
+        }
+        Ok(Self(uri))
+    }
+
+    #[must_use]
+    pub fn uri(&self) -> &http::Uri {
+        &self.0
+    }
+}
+
+/// Keeps the token in the path out of logs.
+impl std::fmt::Debug for StreamUrl {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let authority = self.0.authority().map_or("", http::uri::Authority::as_str);
+        write!(f, "StreamUrl({authority})")
+    }
+}
+
+/// How a command ended that was run to its end.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct ExecOutput {
+    /// 0: success. The command was started, whatever this says.
+    pub exit_code: i32,
+    /// At most 16 MiB each; the runtime drops what goes beyond.
+    pub stdout: Vec<u8>,
+    pub stderr: Vec<u8>,
 }
 
 /// The runtime's own word on itself (CRI `Version` and `Status`).

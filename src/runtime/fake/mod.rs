@@ -1,6 +1,6 @@
 //! A runtime in memory, for tests of everything above the ports.
 //!
-//! In: the calls of the three ports, and a script: failures, latencies, hangs,
+//! In: the calls of the four ports, and a script: failures, latencies, hangs,
 //! exits. Out: observations like a real runtime's, and a record of the calls.
 //! Time is tokio's, so tests may pause it; timestamps follow it.
 //!
@@ -16,6 +16,7 @@
 mod ports;
 mod script;
 mod state;
+mod streaming;
 #[cfg(test)]
 mod tests;
 
@@ -28,7 +29,7 @@ use tokio::time::Instant;
 
 pub use script::{Call, Called, Fault};
 
-use super::{ImageError, KnownPods, RuntimeError, RuntimeHealth};
+use super::{ExecOutput, ImageError, KnownPods, RuntimeError, RuntimeHealth, StreamUrl};
 use crate::pod::{ContainerState, Exit, ObservedPod, PodName, PodUid, SandboxState};
 use script::Turn;
 use state::State;
@@ -118,6 +119,18 @@ impl FakeRuntime {
     /// Containers of this name run until stopped again.
     pub fn runs_on(&self, container: &str) {
         self.state().behaviour(container).exits = None;
+    }
+
+    /// Commands run to their end in containers of this name end so. Without
+    /// this they succeed and print nothing.
+    pub fn commands_end(&self, container: &str, output: ExecOutput) {
+        self.state().behaviour(container).commands_end = output;
+    }
+
+    /// Where exec, attach and port-forward send their callers. Without this
+    /// the runtime refuses those calls.
+    pub fn streams_at(&self, url: StreamUrl) {
+        self.state().streams_at = Some(url);
     }
 
     /// Pulls of this image fail from now on.

@@ -1,4 +1,4 @@
-//! The three ports over a [`FakeRuntime`]'s memory.
+//! The ports that run pods, over a [`FakeRuntime`]'s memory.
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
@@ -26,18 +26,18 @@ use crate::runtime::{
 const IMAGE_SIZE: u64 = 1024;
 
 impl FakeRuntime {
-    fn sandbox_owner(&self, id: &SandboxId) -> Option<(PodUid, PodName)> {
+    pub(super) fn sandbox_owner(&self, id: &SandboxId) -> Option<(PodUid, PodName)> {
         self.state()
             .owner(|pod| pod.sandboxes.iter().any(|s| s.id == *id))
     }
 
-    fn container_owner(&self, id: &ContainerId) -> Option<(PodUid, PodName)> {
+    pub(super) fn container_owner(&self, id: &ContainerId) -> Option<(PodUid, PodName)> {
         self.state()
             .owner(|pod| pod.containers.iter().any(|c| c.id == *id))
     }
 
     /// `namespace/name/container`, or the bare ID of what is gone.
-    fn container_subject(&self, id: &ContainerId) -> String {
+    pub(super) fn container_subject(&self, id: &ContainerId) -> String {
         let Some((uid, name)) = self.container_owner(id) else {
             return id.0.clone();
         };
@@ -46,7 +46,7 @@ impl FakeRuntime {
         container.map_or_else(|| id.0.clone(), |c| format!("{name}/{}", c.name))
     }
 
-    fn sandbox_subject(&self, id: &SandboxId) -> String {
+    pub(super) fn sandbox_subject(&self, id: &SandboxId) -> String {
         self.sandbox_owner(id)
             .map_or_else(|| id.0.clone(), |(_, name)| name.to_string())
     }

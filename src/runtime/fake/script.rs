@@ -23,6 +23,11 @@ pub enum Call {
     /// The pull itself, if one is needed.
     PullImage,
     Refresh,
+    Exec,
+    Attach,
+    PortForward,
+    ExecSync,
+    Checkpoint,
 }
 
 impl Call {
@@ -41,6 +46,11 @@ impl Call {
             Self::EnsureImage => "ImageStatus",
             Self::PullImage => "PullImage",
             Self::Refresh => "ListContainers",
+            Self::Exec => "Exec",
+            Self::Attach => "Attach",
+            Self::PortForward => "PortForward",
+            Self::ExecSync => "ExecSync",
+            Self::Checkpoint => "CheckpointContainer",
         }
     }
 }

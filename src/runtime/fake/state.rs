@@ -7,7 +7,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use tokio::sync::watch;
 
-use super::super::ImageError;
+use super::super::{ExecOutput, ImageError, StreamUrl};
 use super::script::{Called, Script};
 use crate::pod::{ObservedPod, PodName, PodUid, SandboxState};
 
@@ -17,6 +17,7 @@ pub(super) struct State {
     pub(super) calls: Vec<Called>,
     pub(super) images: BTreeSet<String>,
     pub(super) unpullable: BTreeMap<String, ImageError>,
+    pub(super) streams_at: Option<StreamUrl>,
     pub(super) muted: bool,
     pods: BTreeMap<PodUid, FakePod>,
     behaviours: BTreeMap<String, Behaviour>,
@@ -29,10 +30,11 @@ struct FakePod {
 }
 
 /// How containers of one name act.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct Behaviour {
     pub(super) stop_takes: Duration,
     pub(super) exits: Option<(Duration, i32)>,
+    pub(super) commands_end: ExecOutput,
 }
 
 impl State {
