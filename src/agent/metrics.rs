@@ -41,6 +41,7 @@ mod tests {
 
     use super::*;
     use crate::apiserver::RecorderMetrics;
+    use crate::server::api::streams;
     use crate::{runtime, server, worker};
 
     /// `name type`, with the suffixes that samples have.
@@ -50,6 +51,7 @@ mod tests {
         runtime::Metrics::new(&mut registry).touch();
         RecorderMetrics::default().register(&mut registry);
         worker::Metrics::new(&mut registry).touch();
+        streams::Metrics::new(&mut registry).touch();
         let views = tokio::sync::watch::channel(Arc::new(BTreeMap::new())).1;
         worker::register_gauges(&mut registry, views);
         server::Metrics::new(&mut registry).touch();

@@ -12,6 +12,7 @@
 //! | `/configz` | here |
 //! | `/containerLogs/` | [`container_logs`] |
 //! | `/logs/` | [`node_logs`] |
+//! | `/exec`, `/attach`, `/portForward`, `/run`, `/checkpoint` | [`streams`] |
 
 mod bounds;
 pub mod container_logs;
@@ -19,6 +20,7 @@ pub mod node_logs;
 mod pods;
 mod rooted;
 mod running;
+pub mod streams;
 
 use std::sync::Arc;
 
