@@ -35,6 +35,7 @@ mod logs;
 mod network;
 mod node;
 mod resources;
+mod sessions;
 mod static_pods;
 mod volumes;
 mod workloads;
@@ -49,6 +50,7 @@ fn main() -> ExitCode {
         faults::apiserver::TESTS,
         faults::disk::TESTS,
         callers::OWN_TESTS,
+        sessions::RESTARTS,
         workloads::TESTS,
         lifecycle::TESTS,
         environment::TESTS,
@@ -56,6 +58,7 @@ fn main() -> ExitCode {
         resources::TESTS,
         volumes::TESTS,
         log_requests::TESTS,
+        sessions::TESTS,
         logs::TESTS,
         deletion::TESTS,
         images::TESTS,
