@@ -16,6 +16,7 @@ use crate::config::{Authorization, ServerConfig};
 use crate::pod::DesiredPods;
 use crate::runtime::{self, Observer};
 use crate::server::api::container_logs::{self, ContainerLogDeps, LogChanges};
+use crate::server::api::streams::{self, StreamDeps, StreamLimits};
 use crate::server::api::{self, Bounds, PodDirectory, Themes, node_logs};
 use crate::server::auth::{
     AccessReviews, Anonymous, Authenticator, Authorizer, Gate, TokenReviews,
@@ -47,6 +48,7 @@ pub struct Addresses {
 /// Metrics of what is served, which must be known before anything is.
 struct ServedMetrics {
     requests: server::Metrics,
+    streams: streams::Metrics,
 }
 
 impl Assembly {
@@ -61,12 +63,13 @@ impl Assembly {
     ) -> Result<Addresses, StartError> {
         let metrics = ServedMetrics {
             requests: server::Metrics::new(&mut self.registry),
+            streams: streams::Metrics::new(&mut self.registry),
         };
         let health = Arc::new(Health {
             checks,
             registry: std::mem::take(&mut self.registry),
         });
-        let themes = self.themes(&served, &health);
+        let themes = self.themes(&served, &health, metrics.streams);
         let config = self.config.server.clone();
         if let Some(address) = config.read_only {
             let router = themes.clone().read_only(&metrics.requests);
@@ -87,8 +90,14 @@ impl Assembly {
         Ok(Addresses { health, api })
     }
 
-    /// The routes of the node's API.
-    fn themes(&mut self, served: &Served, health: &Arc<Health>) -> Themes {
+    /// The routes of the node's API. Log followers, sessions and commands have
+    /// bounds of their own.
+    fn themes(
+        &mut self,
+        served: &Served,
+        health: &Arc<Health>,
+        stream_metrics: streams::Metrics,
+    ) -> Themes {
         let bounds = Bounds::default();
         let observer = Arc::clone(&served.runtime.observer);
         let pods = PodDirectory::new(
@@ -100,10 +109,19 @@ impl Assembly {
         let debugging = api::running_pods(Arc::clone(&observer))
             .merge(api::configz(self.config.effective.clone()))
             .merge(node_logs::routes(settings::node_logs(&self.config)));
+        let sessions = streams::routes(StreamDeps {
+            pods: pods.clone(),
+            runtime: Arc::clone(&served.runtime.streaming),
+            checkpoints: self.config.paths.root_dir.join("checkpoints"),
+            limits: StreamLimits::default(),
+            metrics: stream_metrics,
+            shutdown: self.shutdown.outlets.clone(),
+        });
         Themes {
             always: bounds.around(always),
             debugging: bounds
                 .around(debugging)
+                .merge(sessions)
                 .merge(self.container_logs(pods, observer)),
         }
     }

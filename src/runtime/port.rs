@@ -193,7 +193,8 @@ impl std::fmt::Debug for StreamUrl {
 pub struct ExecOutput {
     /// 0: success. The command was started, whatever this says.
     pub exit_code: i32,
-    /// At most 16 MiB each; the runtime drops what goes beyond.
+    /// At most 16 MiB each; a runtime drops what goes beyond. containerd's
+    /// answer cannot carry quite as much, so there it fails the call.
     pub stdout: Vec<u8>,
     pub stderr: Vec<u8>,
 }

@@ -6,6 +6,7 @@
 mod containerd;
 mod image;
 mod node;
+mod streams;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
