@@ -298,7 +298,25 @@ impl CriClient {
         .map(drop)
     }
 
+    pub(super) async fn list_container_stats(
+        &self,
+    ) -> Result<Vec<cri::ContainerStats>, RuntimeError> {
+        let mut runtime = self.runtime.clone();
+        let answer = runtime.list_container_stats(cri::ListContainerStatsRequest {});
+        let operation = operation("ListContainerStats", "list_container_stats");
+        self.request(operation, answer)
+            .await
+            .map(|answer| answer.stats)
+    }
+
     // === images ===
+
+    pub(super) async fn image_fs_info(&self) -> Result<cri::ImageFsInfoResponse, RuntimeError> {
+        let mut images = self.images.clone();
+        let answer = images.image_fs_info(cri::ImageFsInfoRequest {});
+        self.request(operation("ImageFsInfo", "image_fs_info"), answer)
+            .await
+    }
 
     /// `None`: the image is not on this node.
     pub(super) async fn image_status(

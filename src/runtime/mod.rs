@@ -16,7 +16,8 @@
 //! | `client::streaming` | [`Streaming`]: commands in containers, and where their streams are |
 //! | `observe`, `termination` | [`Observer`]: what runs and how it ended |
 //! | `health` | the runtime's own word on itself |
-//! | `fake` | all four ports in memory, for tests |
+//! | `usage` | [`Usage`]: what of the disk is used |
+//! | `fake` | all ports in memory, for tests |
 //!
 //! [`connect`] makes the handles without waiting for the runtime; the future
 //! of [`Tasks::run`] is for the caller to spawn.
@@ -42,6 +43,7 @@ mod settings;
 #[cfg(test)]
 mod stub;
 mod termination;
+mod usage;
 
 use std::sync::Arc;
 
@@ -51,8 +53,9 @@ use tokio_util::sync::CancellationToken;
 pub use error::{ExecError, ImageError, RuntimeError};
 pub use metrics::Metrics;
 pub use port::{
-    ConditionFailure, ExecOutput, ImageProgressEvent, Images, KnownPods, LocalImage, Observer,
-    RUNTIME_DOWN, RuntimeHandler, RuntimeHealth, Sandboxes, StdStreams, StreamUrl, Streaming,
+    ConditionFailure, DiskUsage, ExecOutput, ImageDisk, ImageProgressEvent, Images, KnownPods,
+    LocalImage, Observer, RUNTIME_DOWN, RuntimeHandler, RuntimeHealth, Sandboxes, StdStreams,
+    StreamUrl, Streaming, Usage,
 };
 pub use rotate::{Form, LogRotationSettings, LogRotationTask, RotatedLog, Stamp};
 pub use settings::{PullRate, RuntimeSettings};
@@ -67,6 +70,7 @@ use leftover::Leftovers;
 use logs::Logs;
 use observe::{Observations, ObserveTask};
 use sandboxes::CriSandboxes;
+use usage::CriUsage;
 
 /// The ports, over one runtime. Clonable.
 #[derive(Clone)]
@@ -75,6 +79,7 @@ pub struct Handles {
     pub images: Arc<dyn Images>,
     pub observer: Arc<dyn Observer>,
     pub streaming: Arc<dyn Streaming>,
+    pub usage: Arc<dyn Usage>,
     /// The images on this node.
     pub inventory: watch::Receiver<Arc<Vec<LocalImage>>>,
     client: CriClient,
@@ -156,6 +161,9 @@ pub fn connect(settings: &RuntimeSettings, metrics: &Metrics) -> (Handles, Tasks
         images: Arc::new(CriImages::new(client.clone(), settings, pulled.clone())),
         observer: Arc::clone(&observations) as Arc<dyn Observer>,
         streaming: Arc::new(client.clone()),
+        usage: Arc::new(CriUsage {
+            client: client.clone(),
+        }),
         inventory,
         client: client.clone(),
     };

@@ -2,6 +2,7 @@
 //! ones, because no user needs all of it.
 
 use std::path::Path;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -234,4 +235,34 @@ pub struct RuntimeHandler {
     pub name: String,
     pub recursive_read_only_mounts: bool,
     pub user_namespaces: bool,
+}
+
+/// What of the disk is used where only the runtime knows. Neither call is
+/// cheap for the runtime; who asks often keeps the answer for a while.
+#[async_trait]
+pub trait Usage: Send + Sync {
+    /// The writable layer of every container that has one.
+    async fn writable_layers(&self) -> Result<Vec<(ContainerId, DiskUsage)>, RuntimeError>;
+    async fn image_disk(&self) -> Result<ImageDisk, RuntimeError>;
+}
+
+/// A part of a file system, as the runtime measured it (CRI `FilesystemUsage`).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DiskUsage {
+    /// A directory on that file system.
+    pub directory: PathBuf,
+    /// When the runtime looked.
+    pub at: jiff::Timestamp,
+    /// Bytes.
+    pub used_bytes: Option<u64>,
+    pub inodes_used: Option<u64>,
+}
+
+/// Where images and writable layers are (CRI `ImageFsInfo`). `None`: the
+/// runtime does not tell.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct ImageDisk {
+    pub images: Option<DiskUsage>,
+    /// The same place as `images` unless the runtime keeps them apart.
+    pub containers: Option<DiskUsage>,
 }

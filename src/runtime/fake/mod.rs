@@ -1,6 +1,6 @@
 //! A runtime in memory, for tests of everything above the ports.
 //!
-//! In: the calls of the four ports, and a script: failures, latencies, hangs,
+//! In: the calls of the ports, and a script: failures, latencies, hangs,
 //! exits. Out: observations like a real runtime's, and a record of the calls.
 //! Time is tokio's, so tests may pause it; timestamps follow it.
 //!
@@ -29,8 +29,10 @@ use tokio::time::Instant;
 
 pub use script::{Call, Called, Fault};
 
-use super::{ExecOutput, ImageError, KnownPods, RuntimeError, RuntimeHealth, StreamUrl};
-use crate::pod::{ContainerState, Exit, ObservedPod, PodName, PodUid, SandboxState};
+use super::{
+    DiskUsage, ExecOutput, ImageDisk, ImageError, KnownPods, RuntimeError, RuntimeHealth, StreamUrl,
+};
+use crate::pod::{ContainerId, ContainerState, Exit, ObservedPod, PodName, PodUid, SandboxState};
 use script::Turn;
 use state::State;
 
@@ -146,6 +148,16 @@ impl FakeRuntime {
     /// The image is on the node already.
     pub fn add_image(&self, image: &str) {
         self.state().images.insert(image.to_owned());
+    }
+
+    /// What the container's writable layer takes from now on.
+    pub fn set_layer(&self, id: &ContainerId, usage: DiskUsage) {
+        self.state().layers.insert(id.clone(), usage);
+    }
+
+    /// What the image store takes from now on.
+    pub fn set_image_disk(&self, disk: ImageDisk) {
+        self.state().image_disk = disk;
     }
 
     pub fn set_health(&self, health: RuntimeHealth) {

@@ -1,4 +1,4 @@
-//! The ports that run pods, over a [`FakeRuntime`]'s memory.
+//! The ports but `Streaming`, over a [`FakeRuntime`]'s memory.
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
@@ -18,8 +18,8 @@ use crate::pod::{
     SandboxId, SandboxState, WaitingReason,
 };
 use crate::runtime::{
-    ImageError, ImageProgressEvent, Images, KnownPods, Observer, RuntimeError, RuntimeHealth,
-    Sandboxes,
+    DiskUsage, ImageDisk, ImageError, ImageProgressEvent, Images, KnownPods, Observer,
+    RuntimeError, RuntimeHealth, Sandboxes, Usage,
 };
 
 /// Size reported for every image, bytes.
@@ -307,5 +307,20 @@ impl Observer for FakeRuntime {
 
     fn health(&self) -> watch::Receiver<RuntimeHealth> {
         self.shared.health.subscribe()
+    }
+}
+
+#[async_trait]
+impl Usage for FakeRuntime {
+    async fn writable_layers(&self) -> Result<Vec<(ContainerId, DiskUsage)>, RuntimeError> {
+        let aftermath = self.begin(Call::Usage, "layers".to_owned()).await?;
+        let layers = self.state().layers.clone();
+        aftermath.finish(layers.into_iter().collect())
+    }
+
+    async fn image_disk(&self) -> Result<ImageDisk, RuntimeError> {
+        let aftermath = self.begin(Call::Usage, "images".to_owned()).await?;
+        let disk = self.state().image_disk.clone();
+        aftermath.finish(disk)
     }
 }

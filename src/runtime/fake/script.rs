@@ -28,6 +28,8 @@ pub enum Call {
     PortForward,
     ExecSync,
     Checkpoint,
+    /// Either of the port `Usage`.
+    Usage,
 }
 
 impl Call {
@@ -51,6 +53,7 @@ impl Call {
             Self::PortForward => "PortForward",
             Self::ExecSync => "ExecSync",
             Self::Checkpoint => "CheckpointContainer",
+            Self::Usage => "ListContainerStats",
         }
     }
 }

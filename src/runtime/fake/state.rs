@@ -7,9 +7,9 @@ use std::time::Duration;
 use jiff::Timestamp;
 use tokio::sync::watch;
 
-use super::super::{ExecOutput, ImageError, StreamUrl};
+use super::super::{DiskUsage, ExecOutput, ImageDisk, ImageError, StreamUrl};
 use super::script::{Called, Script};
-use crate::pod::{ObservedPod, PodName, PodUid, SandboxState};
+use crate::pod::{ContainerId, ObservedPod, PodName, PodUid, SandboxState};
 
 #[derive(Default)]
 pub(super) struct State {
@@ -18,6 +18,8 @@ pub(super) struct State {
     pub(super) images: BTreeSet<String>,
     pub(super) unpullable: BTreeMap<String, ImageError>,
     pub(super) streams_at: Option<StreamUrl>,
+    pub(super) layers: BTreeMap<ContainerId, DiskUsage>,
+    pub(super) image_disk: ImageDisk,
     pub(super) muted: bool,
     pods: BTreeMap<PodUid, FakePod>,
     behaviours: BTreeMap<String, Behaviour>,
