@@ -33,8 +33,7 @@ fn writable_layer(stats: cri::ContainerStats) -> Option<(ContainerId, DiskUsage)
 
 /// A node has one of each; upstream reads the first too.
 fn image_disk(answer: cri::ImageFsInfoResponse) -> ImageDisk {
-    let first =
-        |usages: Vec<cri::FilesystemUsage>| usages.into_iter().next().and_then(disk_usage);
+    let first = |usages: Vec<cri::FilesystemUsage>| usages.into_iter().next().and_then(disk_usage);
     let images = first(answer.image_filesystems);
     ImageDisk {
         containers: first(answer.container_filesystems).or_else(|| images.clone()),

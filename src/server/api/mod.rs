@@ -13,6 +13,7 @@
 //! | `/containerLogs/` | [`container_logs`] |
 //! | `/logs/` | [`node_logs`] |
 //! | `/exec`, `/attach`, `/portForward`, `/run`, `/checkpoint` | [`streams`] |
+//! | `/stats/summary`, `/metrics/{resource,cadvisor}` | `stats` |
 
 mod bounds;
 pub mod container_logs;
@@ -21,6 +22,7 @@ mod pods;
 mod rooted;
 mod running;
 pub mod streams;
+mod stats;
 
 use std::sync::Arc;
 
@@ -32,6 +34,7 @@ use serde_json::json;
 pub use bounds::Bounds;
 pub use pods::{FoundPod, PodDirectory};
 pub use running::running_pods;
+pub use stats::{StatsDeps, routes as stats};
 
 use super::auth::{Gate, admit};
 use super::metrics::{Metrics, ServerType, count};
