@@ -37,6 +37,7 @@ mod node;
 mod resources;
 mod sessions;
 mod static_pods;
+mod usage;
 mod volumes;
 mod workloads;
 
@@ -54,6 +55,8 @@ fn main() -> ExitCode {
         workloads::TESTS,
         lifecycle::TESTS,
         environment::TESTS,
+        usage::TESTS,
+        usage::TOP,
         network::TESTS,
         resources::TESTS,
         volumes::TESTS,

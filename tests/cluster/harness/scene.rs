@@ -58,7 +58,7 @@ impl Scene {
     where
         K: Resource<DynamicType = ()>,
     {
-        let cluster_wide = K::kind(&()) == "Namespace" || K::kind(&()) == "Node";
+        let cluster_wide = ["Namespace", "Node", "APIService"].contains(&&*K::kind(&()));
         self.cluster
             .api::<K>((!cluster_wide).then_some(self.namespace.as_str()))
     }
@@ -280,6 +280,20 @@ impl Scene {
             .path("KUBELET_ROOT")
             .join("pods")
             .join(text(pod, "/metadata/uid"))
+    }
+
+    /// What the API server answers to a plain GET.
+    pub async fn raw(&self, path: &str) -> anyhow::Result<String> {
+        let request = http::Request::get(path).body(Vec::new())?;
+        let answer = self.cluster.client.request_text(request).await;
+        answer.with_context(|| path.to_owned())
+    }
+
+    /// The same of the node agent, through the API server.
+    pub async fn node_raw(&self, path: &str) -> anyhow::Result<String> {
+        let node = self.cluster.node_name();
+        self.raw(&format!("/api/v1/nodes/{node}/proxy/{path}"))
+            .await
     }
 
     /// A directory of the host for this test alone; it goes with the cluster.
