@@ -22,6 +22,8 @@ pub enum StartError {
     Kubeconfig(#[from] crate::apiserver::KubeconfigError),
     #[error("cannot set up TLS for the node's API")]
     Tls(#[from] crate::server::tls::TlsError),
+    #[error("cannot tell what is used")]
+    Stats(#[from] crate::stats::StatsError),
     #[error("cannot listen on the {what}")]
     Listen {
         what: &'static str,

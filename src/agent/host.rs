@@ -34,6 +34,7 @@ pub(super) struct Host {
     pub(super) node: Arc<NodeSettings>,
     pub(super) version: CgroupVersion,
     pub(super) cgroups: Arc<CgroupFs>,
+    pub(super) hierarchy: Hierarchy,
     /// Whether the limits of all pods together could be set; `None`: not asked
     /// for.
     enforced: Option<Result<(), CgroupError>>,
@@ -72,7 +73,7 @@ impl Host {
             driver,
             CgroupSettings {
                 root: config.cgroup.root.clone(),
-                hierarchy,
+                hierarchy: hierarchy.clone(),
             },
         )?;
         let node = Arc::new(settings::node(config));
@@ -82,6 +83,7 @@ impl Host {
             node,
             version,
             cgroups: Arc::new(cgroups),
+            hierarchy,
         };
         host.enforce(config).await
     }

@@ -17,7 +17,7 @@ use crate::pod::DesiredPods;
 use crate::runtime::{self, Observer};
 use crate::server::api::container_logs::{self, ContainerLogDeps, LogChanges};
 use crate::server::api::streams::{self, StreamDeps, StreamLimits};
-use crate::server::api::{self, Bounds, PodDirectory, Themes, node_logs};
+use crate::server::api::{self, Bounds, PodDirectory, StatsDeps, Themes, node_logs};
 use crate::server::auth::{
     AccessReviews, Anonymous, Authenticator, Authorizer, Gate, TokenReviews,
 };
@@ -25,6 +25,7 @@ use crate::server::http::HttpServer;
 use crate::server::https::HttpsServer;
 use crate::server::tls::{self, ClientCa, Identity, Serving, ServingBootstrap};
 use crate::server::{self, Health, HealthCheck};
+use crate::stats::{Collector, CollectorDeps};
 use crate::status::StatusView;
 
 /// What the API shows, and whom it asks.
@@ -69,7 +70,7 @@ impl Assembly {
             checks,
             registry: std::mem::take(&mut self.registry),
         });
-        let themes = self.themes(&served, &health, metrics.streams);
+        let themes = self.themes(&served, &health, metrics.streams)?;
         let config = self.config.server.clone();
         if let Some(address) = config.read_only {
             let router = themes.clone().read_only(&metrics.requests);
@@ -97,7 +98,7 @@ impl Assembly {
         served: &Served,
         health: &Arc<Health>,
         stream_metrics: streams::Metrics,
-    ) -> Themes {
+    ) -> Result<Themes, StartError> {
         let bounds = Bounds::default();
         let observer = Arc::clone(&served.runtime.observer);
         let pods = PodDirectory::new(
@@ -105,7 +106,10 @@ impl Assembly {
             served.statuses.clone(),
             Arc::clone(&observer),
         );
-        let always = health.routes().merge(pods.clone().routes());
+        let stats = api::stats(StatsDeps {
+            collector: self.collector(served)?,
+        });
+        let always = health.routes().merge(pods.clone().routes()).merge(stats);
         let debugging = api::running_pods(Arc::clone(&observer))
             .merge(api::configz(self.config.effective.clone()))
             .merge(node_logs::routes(settings::node_logs(&self.config)));
@@ -117,13 +121,23 @@ impl Assembly {
             metrics: stream_metrics,
             shutdown: self.shutdown.outlets.clone(),
         });
-        Themes {
+        Ok(Themes {
             always: bounds.around(always),
             debugging: bounds
                 .around(debugging)
                 .merge(sessions)
                 .merge(self.container_logs(pods, observer)),
-        }
+        })
+    }
+
+    fn collector(&self, served: &Served) -> Result<Collector, StartError> {
+        let hierarchy = self.host.hierarchy.clone();
+        Ok(Collector::new(CollectorDeps {
+            settings: settings::stats(&self.config, &self.host.machine, hierarchy),
+            desired: served.desired.clone(),
+            observer: Arc::clone(&served.runtime.observer),
+            usage: Arc::clone(&served.runtime.usage),
+        })?)
     }
 
     /// Containers' logs, and the task that wakes their followers.

@@ -6,19 +6,20 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::apiserver::{ApiSettings, Rate};
-use crate::cgroup::RootLimits;
+use crate::cgroup::{Hierarchy, RootLimits};
 use crate::config::{
-    CgroupConfig, Config, Enforcement, EventConfig, EvictionSignal, NodeIps, RateLimit,
-    ReservedConfig, ThresholdValue,
+    CgroupConfig, CgroupDriver, Config, Enforcement, EventConfig, EvictionSignal, NodeIps,
+    RateLimit, ReservedConfig, ThresholdValue,
 };
 use crate::node::resources::pod_budget;
 use crate::node::{self, HardEviction, MachineFacts, NodeSettings, Reserved, Threshold};
 use crate::pod::facts::CgroupFacts;
 use crate::pod::facts::CgroupVersion;
 use crate::pod::quantity::Quantity;
-use crate::runtime::{LogRotationSettings, PullRate, RuntimeSettings};
+use crate::runtime::{self, LogRotationSettings, PullRate, RuntimeSettings};
 use crate::server::api::container_logs::StreamChoice;
 use crate::server::api::node_logs::{NodeLogSettings, NodeLogs};
+use crate::stats::{self, CgroupNames, DiskSettings, MachineInfo, StatsSettings};
 
 /// How often all of the runtime is listed anew although events arrive.
 const RELIST_PERIOD: Duration = Duration::from_secs(30);
@@ -213,5 +214,40 @@ pub(super) fn cgroup(config: &Config, version: CgroupVersion) -> CgroupFacts {
             .map(|limit| i64::try_from(limit).unwrap_or(i64::MAX)),
         single_process_oom_kill: version == CgroupVersion::V1
             || single_process_oom_kill.unwrap_or(false),
+    }
+}
+
+pub(super) fn stats(
+    config: &Config,
+    machine: &MachineFacts,
+    hierarchy: Hierarchy,
+) -> StatsSettings {
+    StatsSettings {
+        node_name: config.node.name.clone(),
+        hierarchy,
+        names: CgroupNames {
+            driver: match config.cgroup.driver {
+                CgroupDriver::Cgroupfs => runtime::CgroupDriver::Cgroupfs,
+                CgroupDriver::Systemd => runtime::CgroupDriver::Systemd,
+            },
+            root: config.cgroup.root.clone(),
+        },
+        disk: DiskSettings {
+            root_dir: config.paths.root_dir.clone(),
+            pod_logs_dir: config.paths.pod_logs_dir.clone(),
+            volume_period: config.pod.volume_stats_period,
+        },
+        machine: MachineInfo {
+            cpus: machine.cpus,
+            topology: stats::topology(),
+            memory: machine.memory,
+            swap: machine.swap,
+            machine_id: machine.machine_id.clone(),
+            system_uuid: machine.system_uuid.clone(),
+            boot_id: machine.boot_id.clone(),
+            kernel_version: machine.kernel_version.clone(),
+            os_image: machine.os_image.clone(),
+        },
+        runtime_cgroup: config.runtime.runtime_cgroup.clone(),
     }
 }

@@ -238,6 +238,9 @@ pub struct PodConfig {
     pub fail_swap_on: bool,
     /// Length of a pod's user-namespace id range.
     pub user_namespace_ids: u32,
+    /// How long sizes of volumes are good for; `None`: they are not looked at.
+    #[serde(serialize_with = "option_as_go_string")]
+    pub volume_stats_period: Option<Duration>,
 }
 
 /// What containers may do with swap.

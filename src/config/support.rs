@@ -84,7 +84,7 @@ pub(super) const TABLE: &[(&str, Support)] = &[
     ("imageMaximumGCAge", NotYet),
     ("imageGCHighThresholdPercent", NotYet),
     ("imageGCLowThresholdPercent", NotYet),
-    ("volumeStatsAggPeriod", Immaterial),
+    ("volumeStatsAggPeriod", Honoured),
     ("kubeletCgroups", NotYet),
     ("systemCgroups", NotYet),
     ("cgroupRoot", Honoured),

@@ -7,8 +7,8 @@ use jiff::Timestamp;
 use super::MachineInfo;
 use super::exposition::{Exposition, Kind, Labels, Value};
 use super::model::{
-    ContainerUsage, DiskCounters, FsUsage, Limit, Memory, More, Network, PodUsage, Reading,
-    Snapshot,
+    ContainerUsage, DeviceIo, DiskCounters, FsUsage, Interface, Limit, Memory, More, Network,
+    PodUsage, Reading, Snapshot,
 };
 use super::resource::since_epoch;
 use families::FAMILIES;
@@ -34,7 +34,7 @@ pub fn cadvisor(snapshot: Option<&Snapshot>, machine: &MachineInfo) -> String {
         for family in FAMILIES {
             let mut writer = text.family(family.name, family.kind, family.help);
             for row in &rows {
-                (family.samples)(row, &mut writer);
+                family.write(row, &mut writer);
             }
         }
     }
@@ -143,11 +143,20 @@ impl Row<'_> {
     fn more(&self) -> Option<&More> {
         self.reading.more.as_deref()
     }
+
+    fn devices(&self) -> impl Iterator<Item = &DeviceIo> {
+        self.more().into_iter().flat_map(|more| &more.devices)
+    }
+
+    fn interfaces(&self) -> impl Iterator<Item = (&Network, &Interface)> {
+        let network = self.network.into_iter();
+        network.flat_map(|network| network.interfaces.iter().map(move |one| (network, one)))
+    }
 }
 
 /// A limit as these metrics tell it: 0 is none.
-fn or_zero(limit: Limit) -> u64 {
-    limit.bound().unwrap_or(0)
+fn or_zero(limit: Limit) -> Value {
+    Value::Count(limit.bound().unwrap_or(0))
 }
 
 // === the machine ===

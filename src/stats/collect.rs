@@ -50,9 +50,6 @@ pub struct StatsSettings {
     pub names: CgroupNames,
     pub disk: DiskSettings,
     pub machine: MachineInfo,
-    /// `kubeletCgroups`; `None`: the cgroup that the agent is in, if it has
-    /// that for itself.
-    pub agent_cgroup: Option<String>,
     /// `--runtime-cgroups`.
     pub runtime_cgroup: Option<String>,
 }
@@ -88,10 +85,10 @@ impl Collector {
             0 => SwapSpace::None,
             _ => SwapSpace::Some,
         };
-        let own = || super::survey::own_cgroup(&settings.hierarchy);
+        let own = super::survey::own_cgroup(&settings.hierarchy);
         let cgroup = |path: String| CgroupPath::parse(&path).map_err(StatsError::Settings);
         let places = Places {
-            agent: settings.agent_cgroup.or_else(own).map(cgroup).transpose()?,
+            agent: own.map(cgroup).transpose()?,
             runtime: settings.runtime_cgroup.map(cgroup).transpose()?,
             names: settings.names,
         };

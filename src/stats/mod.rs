@@ -60,3 +60,43 @@ pub enum StatsError {
     #[error("invalid cgroup in the configuration")]
     Settings(#[source] crate::cgroup::CgroupError),
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// `(name, type)` of each family, in the order of the text.
+    fn served(text: &str) -> Vec<(&str, &str)> {
+        let types = text.lines().filter_map(|line| line.strip_prefix("# TYPE "));
+        types.map(|line| line.split_once(' ').unwrap()).collect()
+    }
+
+    /// The same of the table below a headline.
+    fn documented<'a>(document: &'a str, headline: &str) -> Vec<(&'a str, &'a str)> {
+        let lines = document
+            .lines()
+            .skip_while(|line| *line != headline)
+            .skip(1);
+        let section = lines.take_while(|line| !line.starts_with("### "));
+        let rows = section.filter_map(|line| line.strip_prefix("| `"));
+        rows.map(|row| {
+            let (name, rest) = row.split_once("` | ").unwrap();
+            (name, rest.split_once(" |").unwrap().0)
+        })
+        .collect()
+    }
+
+    #[test]
+    fn the_documentation_lists_every_metric_of_usage() {
+        let document = include_str!("../../docs/metrics.md");
+        let snapshot = samples::snapshot();
+        assert_eq!(
+            documented(document, "### `/metrics/resource`"),
+            served(&resource(Some(&snapshot)))
+        );
+        assert_eq!(
+            documented(document, "### `/metrics/cadvisor`"),
+            served(&cadvisor(Some(&snapshot), &samples::machine()))
+        );
+    }
+}

@@ -96,7 +96,6 @@ impl World {
                     volume_period: None,
                 },
                 machine: samples::machine(),
-                agent_cgroup: None,
                 runtime_cgroup: None,
             },
             desired: watch::channel(desired).1,

@@ -300,6 +300,9 @@ node_configure() {
 	shift 3
 	local command=("$kubelet")
 	[[ $kind != upstream ]] || hide_var_lib_kubelet command
+	# Without it upstream's statistics know no containers: a deprecated flag, but the
+	# only way to tell where containerd listens.
+	[[ $kind != upstream ]] || set -- --containerd="$C_SOCKET" "$@"
 	kubelet_config >"$C_DIR/kubelet.yaml"
 	command_write kubelet "${command[@]}" \
 		--config="$C_DIR/kubelet.yaml" ${config_dir:+--config-dir="$config_dir"} \

@@ -137,6 +137,10 @@ pub(super) fn pod(raw: &KubeletConfiguration, problems: &mut Problems) -> PodCon
             .unwrap_or(SwapBehavior::NoSwap),
         fail_swap_on: raw.fail_swap_on.get(),
         user_namespace_ids: user_namespace_ids(&raw.user_namespaces.ids_per_pod, problems),
+        // Below zero: never.
+        volume_stats_period: Some(raw.volume_stats_agg_period.get())
+            .filter(|period| !period.is_negative())
+            .map(GoDuration::to_std),
     }
 }
 

@@ -21,8 +21,8 @@ pub mod node_logs;
 mod pods;
 mod rooted;
 mod running;
-pub mod streams;
 mod stats;
+pub mod streams;
 
 use std::sync::Arc;
 

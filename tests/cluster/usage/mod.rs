@@ -462,7 +462,8 @@ async fn all_that_dashboards_read_is_there(t: Scene) -> anyhow::Result<()> {
         let wanted = if is_counter { "counter" } else { "gauge" };
         ensure!(kind == wanted, "{name} is a {kind}");
     }
-    let image = text.find("container_memory_rss", &[("name", &id)]).next();
+    let labels = [("name", id)];
+    let image = text.find("container_memory_rss", &labels).next();
     let image = image
         .and_then(|sample| sample.labels.get("image"))
         .map_or("", String::as_str);
