@@ -160,7 +160,7 @@ const RULES: &[Rule] = &[
     },
     Rule {
         module: "server::api::node_logs",
-        powers: &[Async, Files, Network, Exec],
+        powers: &[Async, Clock, Files, Network, Exec],
         uses: &[],
     },
     Rule {

@@ -1,9 +1,9 @@
 //! What kubectl and the API server's proxy read of logs through the node's API.
 
-use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::process::Stdio;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 use anyhow::{Context, ensure};
@@ -94,12 +94,12 @@ async fn a_container_that_writes_as_fast_as_it_can_does_not_fill_the_disk(
     let script =
         format!("yes \"$(printf '%01000d' 0)\" | head -c {WANTED}; echo; echo last; {FOREVER}");
     let pod = t.ready_pod("fast", json!([shell("main", &script)])).await?;
-    let most = Cell::new(0);
+    let most = AtomicU64::new(0);
     let begun = Instant::now();
     poll_until("a gibibyte is written", PATIENCE, || async {
         let files = log_files(&t, &pod).await?;
         let size = files.values().sum();
-        most.set(most.get().max(size));
+        most.fetch_max(size, Ordering::Relaxed);
         ensure!(size <= BOUND, "{size} bytes in {files:?}");
         let end = logs(&t, &["fast", "--tail=1"]).await?;
         Ok(if end == "last\n" {
@@ -112,7 +112,7 @@ async fn a_container_that_writes_as_fast_as_it_can_does_not_fill_the_disk(
     println!(
         "1 GiB of log in {:?}; at most {} bytes on disk",
         begun.elapsed(),
-        most.get()
+        most.load(Ordering::Relaxed)
     );
     Ok(())
 }

@@ -69,11 +69,13 @@ impl ContainerLog {
         Ok(aside)
     }
 
-    /// Undoes [`Self::put_aside`], unless there is a new live log.
+    /// Undoes [`Self::put_aside`], unless there is a new live log, or all logs
+    /// were removed with their container.
     pub(super) fn put_back(&self, aside: &RotatedLog) -> io::Result<()> {
-        match move_unless_there(&self.path_of(aside), &self.path()) {
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
-            other => other,
+        let moved = move_unless_there(&self.path_of(aside), &self.path());
+        match moved.as_ref().map_err(io::Error::kind) {
+            Err(io::ErrorKind::AlreadyExists | io::ErrorKind::NotFound) => Ok(()),
+            _ => moved,
         }
     }
 

@@ -69,8 +69,20 @@ impl LogFiles {
         self.root.path().join(&self.directory)
     }
 
+    /// Opens the file that the runtime writes to. For a moment of a rotation that
+    /// is the newest that was put aside, and there is no live one.
+    pub(super) fn open_newest(&self) -> io::Result<OpenLog> {
+        match self.open_live() {
+            Err(missing) if missing.kind() == io::ErrorKind::NotFound => {
+                let newest = self.rotated().ok().and_then(|mut rotated| rotated.pop());
+                newest.map_or(Err(missing), |newest| self.open_rotated(&newest))
+            }
+            opened => opened,
+        }
+    }
+
     /// Opens the live file.
-    pub(super) fn open_live(&self) -> io::Result<OpenLog> {
+    fn open_live(&self) -> io::Result<OpenLog> {
         let file = self.open(&self.name)?;
         let id = id_of(&file)?;
         // It may have been rotated since: then it is not older than itself.

@@ -50,7 +50,7 @@ pub(super) struct LogReader {
 impl LogReader {
     /// Opens the log at the first entry that is wanted.
     pub(super) fn open(files: LogFiles, options: &LogOptions) -> io::Result<Self> {
-        let mut log = files.open_live()?;
+        let mut log = files.open_newest()?;
         let start = match options.tail {
             Some(entries) => log.seek_tail(entries)?,
             None => 0,

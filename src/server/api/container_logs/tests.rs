@@ -74,6 +74,10 @@ impl Node {
         self.dir.path().join("default_web_uid-1/main").join(name)
     }
 
+    pub(super) fn router(&self) -> Router {
+        self.router.clone()
+    }
+
     /// Appends entries, one a line of `text`.
     pub(super) fn write(&self, name: &str, text: &str) {
         let mut options = std::fs::OpenOptions::new();

@@ -1,5 +1,11 @@
-use crate::server::api::container_logs::tests::{Node, PATIENCE, read_until, write_entries};
+use std::path::PathBuf;
+use std::time::Duration;
+
 use http_body_util::BodyExt as _;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream};
+
+use crate::server::api::container_logs::tests::{Node, PATIENCE, read_until, write_entries};
 
 const FOLLOW: &str = "/containerLogs/default/web/main?follow=true";
 
@@ -147,6 +153,30 @@ async fn rotation_loses_and_doubles_nothing() {
 }
 
 #[tokio::test]
+async fn a_log_can_be_read_while_it_is_rotated() {
+    let node = Node::new();
+    let mut writer = Writer::new(&node);
+    writer.write("0");
+    writer.rotate("", "");
+    writer.write("1");
+    // Renamed, and not opened anew yet.
+    std::fs::rename(node.log("1.log"), writer.rotated(2)).expect("renamed");
+    let mut text = String::new();
+    let plain = FOLLOW.replace("?follow=true", "");
+    read_until(&mut node.get(&plain).await.into_body(), &mut text, None).await;
+    assert_eq!(text, "1\n");
+
+    let mut body = node.get(FOLLOW).await.into_body();
+    text.clear();
+    read_until(&mut body, &mut text, Some("1\n")).await;
+    writer.write("2");
+    writer.file = Writer::open(&node);
+    writer.write("3");
+    read_until(&mut body, &mut text, Some("3\n")).await;
+    assert_eq!(text, numbers(1..4));
+}
+
+#[tokio::test]
 async fn a_slow_caller_gets_what_was_compressed_meanwhile() {
     let node = Node::new();
     let mut writer = Writer::new(&node);
@@ -177,36 +207,105 @@ async fn a_slow_caller_gets_what_was_compressed_meanwhile() {
     assert_eq!(text, numbers(0..8) + &numbers(9..11));
 }
 
+/// The descriptors of this process that have the node's log open.
+fn open_logs(node: &Node) -> Vec<PathBuf> {
+    let log = node.log("1.log");
+    let links = std::fs::read_dir("/proc/self/fd").expect("descriptors");
+    let paths = links.flatten().map(|link| link.path());
+    paths
+        .filter(|path| std::fs::read_link(path).is_ok_and(|target| target == log))
+        .collect()
+}
+
+async fn until(what: &str, mut is: impl FnMut() -> bool) {
+    let wait = async {
+        while !is() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    let waited = tokio::time::timeout(PATIENCE, wait).await;
+    assert!(waited.is_ok(), "still not {what}");
+}
+
 #[tokio::test]
-async fn a_caller_who_leaves_is_forgotten_at_once() {
+async fn many_callers_are_told_and_forgotten() {
+    // More than the kernel grants inotify instances.
+    const CALLERS: usize = 300;
     let node = Node::new();
     node.write("1.log", "one");
-    let open_files = || {
-        std::fs::read_dir("/proc/self/fd")
-            .map(Iterator::count)
-            .unwrap_or(0)
-    };
-    let is_open = || {
-        let log = node.log("1.log");
-        let links = std::fs::read_dir("/proc/self/fd").expect("descriptors");
-        let targets = links.flatten().map(|link| std::fs::read_link(link.path()));
-        targets.flatten().filter(|target| *target == log).count()
-    };
     let mut bodies = Vec::new();
-    for _ in 0..50 {
+    for _ in 0..CALLERS {
         let mut body = node.get(FOLLOW).await.into_body();
         read_until(&mut body, &mut String::new(), Some("one\n")).await;
         // It waits now, and the log is silent.
-        let waits = tokio::time::timeout(std::time::Duration::from_millis(5), body.frame()).await;
+        let waits = tokio::time::timeout(Duration::from_millis(1), body.frame()).await;
         assert!(waits.is_err());
         bodies.push(body);
     }
-    assert_eq!(is_open(), 50, "{} in all", open_files());
+    assert_eq!(open_logs(&node).len(), CALLERS);
+    node.write("1.log", "two");
+    for body in &mut bodies {
+        read_until(body, &mut String::new(), Some("two\n")).await;
+    }
     drop(bodies);
-    let gone = async {
-        while is_open() > 0 {
-            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
-        }
+    until("forgotten", || open_logs(&node).is_empty()).await;
+}
+
+/// Asks over a real connection and reads the first line of the log.
+async fn connect(node: &Node, first: &str) -> TcpStream {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let address = listener.local_addr().expect("an address");
+    let router = node.router();
+    tokio::spawn(async move { axum::serve(listener, router).await });
+    let mut stream = TcpStream::connect(address).await.expect("connected");
+    let request = format!("GET {FOLLOW} HTTP/1.1\r\nHost: node\r\n\r\n");
+    stream.write_all(request.as_bytes()).await.expect("sent");
+    let mut answer = Vec::new();
+    while !String::from_utf8_lossy(&answer).contains(first) {
+        let count = stream.read_buf(&mut answer).await.expect("an answer");
+        assert_ne!(count, 0, "{}", String::from_utf8_lossy(&answer));
+    }
+    stream
+}
+
+#[tokio::test]
+async fn a_caller_who_hangs_up_on_a_silent_log_is_forgotten() {
+    let node = Node::new();
+    node.write("1.log", "one");
+    let stream = connect(&node, "one").await;
+    assert_eq!(open_logs(&node).len(), 1);
+    drop(stream);
+    until("forgotten", || open_logs(&node).is_empty()).await;
+}
+
+#[tokio::test]
+async fn a_caller_who_does_not_read_is_not_read_for() {
+    const SIZE: usize = 64 << 20;
+    let node = Node::new();
+    let line = "x".repeat(16_000);
+    node.write("1.log", "one");
+    node.write("1.log", &format!("{line}\n").repeat(SIZE / line.len()));
+    let stream = connect(&node, "one").await;
+    let read = || {
+        let descriptor = open_logs(&node).pop().expect("an open log");
+        let number = descriptor.file_name().expect("a number");
+        let info = std::fs::read_to_string(PathBuf::from("/proc/self/fdinfo").join(number));
+        let info = info.expect("readable");
+        let position = info.lines().next().expect("a line");
+        let position = position.trim_start_matches("pos:").trim();
+        position.parse::<usize>().expect("a number")
     };
-    assert!(tokio::time::timeout(PATIENCE, gone).await.is_ok());
+    // What the sockets hold is the kernel's affair; it ends some time.
+    let mut before = read();
+    loop {
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        let now = read();
+        if now == before {
+            break;
+        }
+        before = now;
+    }
+    assert!(before < SIZE / 2, "{before} bytes were read");
+    drop(stream);
+    until("forgotten", || open_logs(&node).is_empty()).await;
 }
