@@ -377,8 +377,11 @@ impl Rotation {
         self.work.push(Box::pin(async move {
             match handle.await {
                 Ok(done) => done,
-                // It panicked, as this does then.
-                Err(error) => std::panic::resume_unwind(error.into_panic()),
+                Err(error) => match error.try_into_panic() {
+                    Ok(panic) => std::panic::resume_unwind(panic),
+                    // The process ends, and this task with it.
+                    Err(_) => std::future::pending().await,
+                },
             }
         }));
     }
