@@ -12,7 +12,7 @@ use serde_json::json;
 use sha2::{Digest, Sha256};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
-use tokio::process::Child;
+use tokio::process::{Child, Command};
 
 use crate::harness::{
     AGNHOST, FOREVER, PATIENCE, Scene, Test, container, has_ended, number, poll_until, shell,
@@ -28,6 +28,7 @@ pub const TESTS: &[Test] = tests!(Shared:
     attaching_speaks_with_the_containers_own_process,
     a_containers_terminal_can_be_attached_to,
     many_commands_run_side_by_side,
+    callers_that_speak_spdy_are_heard,
     ports_are_forwarded,
     a_closed_port_says_so,
     a_command_hears_that_its_caller_is_gone,
@@ -203,13 +204,13 @@ async fn attaching_speaks_with_the_containers_own_process(t: Scene) -> anyhow::R
 }
 
 async fn a_containers_terminal_can_be_attached_to(t: Scene) -> anyhow::Result<()> {
-    let mut main = shell("main", "while read line; do echo \"heard $line\"; done");
+    let script = "while read line; do echo \"heard $line\"; [ $line != bye ] || exit; done";
+    let mut main = shell("main", script);
     main["stdin"] = true.into();
     main["tty"] = true.into();
     t.ready_pod("p", json!([main])).await?;
-    // Detached by its own end: the shell reads end-of-file from ^D.
     let ran = t
-        .kubectl_on_terminal(&["attach", "-it", "p"], "words\n\u{4}")
+        .kubectl_on_terminal(&["attach", "-it", "p"], "words\nbye\n")
         .await?;
     let screen = String::from_utf8_lossy(&ran.stdout);
     ensure!(screen.contains("heard words\r\n"), "{screen:?}");
@@ -235,6 +236,46 @@ async fn many_commands_run_side_by_side(t: Scene) -> anyhow::Result<()> {
     try_join_all(commands).await.map(drop)
 }
 
+/// As kubectl of before 1.30 does, and as the API server always does toward this node.
+const SPDY: [(&str, &str); 2] = [
+    ("KUBECTL_REMOTE_COMMAND_WEBSOCKETS", "false"),
+    ("KUBECTL_PORT_FORWARD_WEBSOCKETS", "false"),
+];
+
+async fn callers_that_speak_spdy_are_heard(t: Scene) -> anyhow::Result<()> {
+    t.ready_pod("p", json!([shell("main", "exec nc -ll -p 9090 -e cat")]))
+        .await?;
+    let script = "tee /tmp/f; echo err >&2; exit 3";
+    let mut exec = t
+        .kubectl_command(&["exec", "-i", "p", "--", "sh", "-c", script])
+        .envs(SPDY)
+        .stdin(Stdio::piped())
+        .spawn()?;
+    let mut stdin = exec.stdin.take().context("piped")?;
+    let data = bulk();
+    let feed = async {
+        stdin.write_all(&data).await?;
+        drop(stdin);
+        Ok(())
+    };
+    let both = async { tokio::try_join!(feed, exec.wait_with_output()) };
+    let ((), ended) = tokio::time::timeout(PATIENCE, both).await??;
+    let complaints = String::from_utf8_lossy(&ended.stderr);
+    let wanted = "err\ncommand terminated with exit code 3\n";
+    ensure!(complaints == wanted, "{complaints}");
+    ensure!(ended.status.code() == Some(3), "{}", ended.status);
+    ensure!(ended.stdout == data, "{} bytes", ended.stdout.len());
+
+    let mut command = t.kubectl_command(&["port-forward", "p", ":9090"]);
+    let forward = Forward::begin(command.envs(SPDY)).await?;
+    let mut stream = forward.connect().await?;
+    stream.write_all(b"hello").await?;
+    let mut heard = [0; 5];
+    tokio::time::timeout(PATIENCE, stream.read_exact(&mut heard)).await??;
+    ensure!(heard == *b"hello", "{heard:?}");
+    forward.stop().await.map(drop)
+}
+
 /// A `kubectl port-forward` that runs.
 struct Forward {
     child: Child,
@@ -244,9 +285,12 @@ struct Forward {
 
 impl Forward {
     async fn start(t: &Scene, pod: &str, port: u16) -> anyhow::Result<Self> {
-        let mut child = t
-            .kubectl_command(&["port-forward", pod, &format!(":{port}")])
-            .spawn()?;
+        let arguments = ["port-forward", pod, &format!(":{port}")];
+        Self::begin(&mut t.kubectl_command(&arguments)).await
+    }
+
+    async fn begin(command: &mut Command) -> anyhow::Result<Self> {
+        let mut child = command.spawn()?;
         let stdout = child.stdout.take().context("piped")?;
         let mut lines = BufReader::new(stdout).lines();
         let line = tokio::time::timeout(PATIENCE, lines.next_line()).await??;

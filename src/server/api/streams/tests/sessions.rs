@@ -1,6 +1,9 @@
 //! What becomes of the bytes, and of sessions whose sides misbehave.
 
+use std::convert::Infallible;
+
 use futures::future::join_all;
+use tower::ServiceExt;
 
 use super::stub::{LAST_WORDS, Manner, Stub, TAIL_BYTES, Told};
 use super::*;
@@ -8,7 +11,14 @@ use super::*;
 /// One session at a time: the next is let in when the one before is over.
 const ONE: StreamLimits = StreamLimits {
     sessions: 1,
+    linger: Duration::from_millis(300),
     ..LIMITS
+};
+
+/// The same, with a deadline for upgrades that tests wait for.
+const HASTY: StreamLimits = StreamLimits {
+    upgrade: Duration::from_secs(1),
+    ..ONE
 };
 
 async fn next_is_let_in(world: &World) -> Caller {
@@ -170,12 +180,12 @@ async fn a_caller_that_does_not_read_holds_the_runtime_back() {
 #[tokio::test]
 async fn a_runtime_that_does_not_answer_is_given_up() {
     let mut stub = Stub::new(Manner::Silent).await;
-    let world = World::streaming_at(ONE, stub.address).await;
+    let world = World::streaming_at(HASTY, stub.address).await;
     let mut caller = world.exec().await;
     assert_eq!(caller.status(), "500", "{}", caller.head);
     assert_eq!(
         caller.body().await,
-        "the runtime's streaming server did not answer within 500ms"
+        "the runtime's streaming server did not answer within 1s"
     );
     assert_eq!(stub.until(|told| *told == Told::Closed).await, Told::Closed);
     assert_eq!(world.exec().await.status(), "500", "the session was freed");
@@ -184,17 +194,39 @@ async fn a_runtime_that_does_not_answer_is_given_up() {
 #[tokio::test]
 async fn a_caller_that_leaves_before_the_answer_frees_its_session() {
     let mut stub = Stub::new(Manner::Silent).await;
-    let limits = StreamLimits {
-        upgrade: PATIENCE * 2,
-        ..ONE
-    };
-    let world = World::streaming_at(limits, stub.address).await;
+    let world = World::streaming_at(ONE, stub.address).await;
     let mut hasty = TcpStream::connect(world.address).await.expect("connect");
     let request = format!("{EXEC} HTTP/1.1\r\nhost: node\r\n{SPDY}\r\n");
     hasty.write_all(request.as_bytes()).await.expect("write");
     assert!(matches!(stub.told().await, Told::Head(_)));
     drop(hasty);
     assert_eq!(stub.told().await, Told::Closed);
+}
+
+#[tokio::test]
+async fn a_caller_that_never_switches_is_given_up() {
+    let mut stub = Stub::new(Manner::Echo).await;
+    let world = World::streaming_at(HASTY, stub.address).await;
+    // A caller's connection whose response never gets out.
+    let router = world.router.clone();
+    let stuck = tower::service_fn(move |request: hyper::Request<hyper::body::Incoming>| {
+        let answer = router.clone().oneshot(request.map(axum::body::Body::new));
+        async move {
+            let _answer = answer.await;
+            std::future::pending::<Result<axum::response::Response, Infallible>>().await
+        }
+    });
+    let (caller, server) = tokio::io::duplex(4096);
+    let connection = http1::Builder::new()
+        .serve_connection(TokioIo::new(server), TowerToHyperService::new(stuck))
+        .with_upgrades();
+    let (mut caller, request) = (caller, format!("{EXEC} HTTP/1.1\r\nhost: n\r\n{SPDY}\r\n"));
+    caller.write_all(request.as_bytes()).await.expect("write");
+    tokio::select! {
+        _ = connection => panic!("the connection ended"),
+        told = stub.until(|told| *told == Told::Received(0)) => drop(told),
+    }
+    assert_eq!(next_is_let_in(&world).await.status(), "101");
 }
 
 #[tokio::test]
