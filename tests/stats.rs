@@ -176,7 +176,7 @@ impl Busy {
         let busy = Self(child.unwrap());
         for directory in directories {
             for file in ["cpuset.cpus", "cpuset.mems"] {
-                for level in [3, 2, 1, 0] {
+                for level in [4, 3, 2, 1, 0] {
                     let Some(group) = directory.ancestors().nth(level) else {
                         continue;
                     };

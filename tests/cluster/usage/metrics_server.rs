@@ -35,6 +35,7 @@ impl MetricsServer {
             .arg(format!("--secure-port={port}"))
             .arg(format!("--cert-dir={}", certificates.path().display()))
             .args(["--kubelet-insecure-tls", "--metric-resolution=10s"])
+            .arg("--kubelet-request-timeout=5s")
             .arg("--kubelet-preferred-address-types=InternalIP")
             .args(
                 [

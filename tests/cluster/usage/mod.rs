@@ -8,14 +8,14 @@ mod metrics_server;
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use anyhow::{Context, ensure};
+use anyhow::{Context, bail, ensure};
 use serde_json::{Value, json};
 
 use crate::harness::{
     FOREVER, PATIENCE, Scene, Test, container, number, poll_until, shell, tests, text,
 };
 use crate::lifecycle::container_id;
-use exposition::Exposition;
+use exposition::{Exposition, Sample};
 use metrics_server::{MetricsServer, top};
 
 pub const TESTS: &[Test] = tests!(Shared:
@@ -109,13 +109,17 @@ async fn pod_summary_until(
     what: &str,
     done: impl Fn(&Value) -> bool,
 ) -> anyhow::Result<Value> {
+    // Upstream's summary fails as a whole while a container of any pod comes or goes.
     let look = || async {
-        let found = of_pod(t, &summary(t).await?, name);
-        Ok(if done(&found) {
-            Ok(found)
-        } else {
-            Err(found.to_string())
-        })
+        let summary = summary(t).await.map_err(|error| format!("{error:#}"));
+        let found = summary.map(|summary| of_pod(t, &summary, name));
+        Ok(found.and_then(|pod| {
+            if done(&pod) {
+                Ok(pod)
+            } else {
+                Err(pod.to_string())
+            }
+        }))
     };
     poll_until(&format!("the summary of {name} {what}"), PATIENCE, look).await
 }
@@ -142,14 +146,14 @@ fn of_container<'a>(pod: &'a Value, name: &str) -> &'a Value {
 // === the node ===
 
 async fn the_node_tells_of_itself(t: Scene) -> anyhow::Result<()> {
-    let node = summary(&t).await?["node"].take();
+    let look = || async { Ok(summary(&t).await.map_err(|error| format!("{error:#}"))) };
+    let node = poll_until("the summary is there", PATIENCE, look).await?["node"].take();
     ensure!(text(&node, "/nodeName") == t.cluster.node_name(), "{node}");
     for member in [
         "/cpu/usageCoreNanoSeconds",
         "/memory/workingSetBytes",
         "/memory/availableBytes",
         "/memory/usageBytes",
-        "/network/interfaces/0/rxBytes",
         "/fs/availableBytes",
         "/fs/capacityBytes",
         "/fs/usedBytes",
@@ -166,6 +170,14 @@ async fn the_node_tells_of_itself(t: Scene) -> anyhow::Result<()> {
         let time = text(&node, member);
         ensure!(time.parse::<jiff::Timestamp>().is_ok(), "{member}: {time}");
     }
+    let interfaces = node
+        .pointer("/network/interfaces")
+        .and_then(Value::as_array);
+    let counts = |interface: &Value| number(interface, "/rxBytes") > 0;
+    ensure!(
+        interfaces.is_some_and(|all| all.iter().any(counts)),
+        "{node}"
+    );
     let groups = node["systemContainers"]
         .as_array()
         .context("no systemContainers")?;
@@ -200,27 +212,33 @@ async fn a_pod_that_burns_cpu_shows_it(t: Scene) -> anyhow::Result<()> {
             .cloned()
             .ok_or_else(|| "no sample".to_owned())
     };
-    let first = metrics_until(&t, "metrics/resource", "has the container", &used).await?;
-    let later = |text: &Exposition| {
-        let sample = used(text)?;
-        let apart = sample
-            .at
-            .zip(first.at)
-            .map_or(0, |(later, first)| later - first);
-        if apart >= 5000 {
-            Ok((sample, apart))
-        } else {
-            Err(format!("{apart} ms on"))
+    let mut before = metrics_until(&t, "metrics/resource", "has the container", &used).await?;
+    let mut rate = 0.0;
+    // On a busy machine it does not always get what it may have.
+    for _ in 0..10 {
+        let apart = |now: &Sample| {
+            now.at
+                .zip(before.at)
+                .map_or(0, |(now, before)| now - before)
+        };
+        let later = |text: &Exposition| {
+            let now = used(text)?;
+            let apart = apart(&now);
+            if apart >= 5000 {
+                Ok(now)
+            } else {
+                Err(format!("{apart} ms on"))
+            }
+        };
+        let now = metrics_until(&t, "metrics/resource", "goes on", later).await?;
+        let seconds = Duration::from_millis(apart(&now).unsigned_abs()).as_secs_f64();
+        rate = (now.value - before.value) / seconds;
+        if (0.1..=0.3).contains(&rate) {
+            return Ok(());
         }
-    };
-    let (second, apart) = metrics_until(&t, "metrics/resource", "goes on", later).await?;
-    let rate =
-        (second.value - first.value) / Duration::from_millis(apart.unsigned_abs()).as_secs_f64();
-    ensure!(
-        (0.1..=0.3).contains(&rate),
-        "{rate} CPUs between {first:?} and {second:?}"
-    );
-    Ok(())
+        before = now;
+    }
+    bail!("{rate} CPUs");
 }
 
 async fn memory_counts_what_is_in_a_tmpfs(t: Scene) -> anyhow::Result<()> {
@@ -411,7 +429,7 @@ async fn all_that_dashboards_read_is_there(t: Scene) -> anyhow::Result<()> {
     let complete = |text: &Exposition| {
         let mut missing = Vec::new();
         for (name, more) in OF_CONTAINERS {
-            let labels = [of_pod[0], of_pod[1], ("container", "main"), ("name", &id)];
+            let labels = [of_pod[0], of_pod[1], ("container", "main"), ("name", id)];
             let wanted: BTreeSet<&str> = ["id", "name", "image", "container", "pod", "namespace"]
                 .iter()
                 .chain(more)
@@ -459,6 +477,7 @@ async fn all_that_dashboards_read_is_there(t: Scene) -> anyhow::Result<()> {
     let text = metrics(&t, "metrics/cadvisor").await?;
     for (name, kind) in &text.types {
         let is_counter = name.ends_with("_total") || name == "container_memory_failcnt";
+        let is_counter = is_counter && name != "container_fs_inodes_total";
         let wanted = if is_counter { "counter" } else { "gauge" };
         ensure!(kind == wanted, "{name} is a {kind}");
     }
@@ -475,8 +494,9 @@ async fn what_is_only_cpu_and_memory_is_no_more(t: Scene) -> anyhow::Result<()> 
     t.ready_pod("small", json!([shell("main", FOREVER)]))
         .await?;
     let look = || async {
-        let text = t.node_raw("stats/summary?only_cpu_and_memory=true").await?;
-        let summary: Value = serde_json::from_str(&text)?;
+        let text = t.node_raw("stats/summary?only_cpu_and_memory=true").await;
+        let text = text.unwrap_or_else(|error| format!("{error:#}"));
+        let summary: Value = serde_json::from_str(&text).unwrap_or_default();
         let pod = of_pod(&t, &summary, "small");
         let is_there = number(of_container(&pod, "main"), "/memory/workingSetBytes") > 0;
         Ok(if is_there {
