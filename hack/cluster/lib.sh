@@ -5,6 +5,7 @@
 #
 #   tools.sh       pinned Go tools, built once into a cache
 #   oci.sh         container images made from files, without a registry
+#   e2e-images.sh  those that upstream's end-to-end suite needs
 #   cluster.sh     a cluster's name, addresses, paths and owner
 #   process.sh     daemons: start, identify, signal, wait until ready
 #   network.sh     network namespace, veth pair, routes
@@ -155,6 +156,8 @@ debian_file() {
 . "$LIB_DIR/lib/tools.sh"
 # shellcheck source=lib/oci.sh
 . "$LIB_DIR/lib/oci.sh"
+# shellcheck source=lib/e2e-images.sh
+. "$LIB_DIR/lib/e2e-images.sh"
 # shellcheck source=lib/cluster.sh
 . "$LIB_DIR/lib/cluster.sh"
 # shellcheck source=lib/process.sh

@@ -17,7 +17,7 @@ image_names() {
 	busybox) printf '%s\n' registry.k8s.io/e2e-test-images/busybox:1.37.0-1 \
 		docker.io/library/busybox:1.37 docker.io/library/busybox:latest ;;
 	agnhost) echo registry.k8s.io/e2e-test-images/agnhost:2.63.0 ;;
-	*) die "no image '$1'; there are: ${IMAGES[*]}" ;;
+	*) e2e_image_names "$1" ;;
 	esac
 }
 
@@ -26,7 +26,7 @@ image_archive() (
 	image=$1
 	names=$(image_names "$image")
 	# The programs it is made of, in the order of its fill function's arguments.
-	programs=()
+	programs=() recipes=("$LIB_DIR/lib/oci.sh")
 	case $image in
 	pause) programs=("$(debian_file catatonit /usr/bin/catatonit)") ;;
 	busybox) programs=("$(debian_file busybox-static /bin/busybox)") ;;
@@ -34,8 +34,13 @@ image_archive() (
 		build_set kubernetes
 		programs=("$(debian_file busybox-static /bin/busybox)" "$(tools_dir kubernetes)/agnhost")
 		;;
+	*)
+		programs=$(e2e_image_programs "$image")
+		mapfile -t programs <<<"$programs"
+		recipes+=("$LIB_DIR/lib/e2e-images.sh")
+		;;
 	esac
-	hash=$(cat "$LIB_DIR/lib/oci.sh" "${programs[@]}" | sha256sum)
+	hash=$(cat "${recipes[@]}" "${programs[@]}" | sha256sum)
 	archive=$CACHE_DIR/images/$image-${hash:0:16}.tar
 	if [[ ! -e $archive ]]; then
 		say "image $image: building"
@@ -43,7 +48,7 @@ image_archive() (
 		tmp=$(mktemp -d "$CACHE_DIR/images/.$image.tmp.XXXXXX")
 		trap 'rm -rf "$tmp"' EXIT
 		mkdir -p "$tmp/rootfs" "$tmp/oci/blobs/sha256"
-		"image_fill_$image" "$tmp/rootfs" "${programs[@]}"
+		"image_fill_${image//-/_}" "$tmp/rootfs" "${programs[@]}"
 		image_pack "$tmp" "$(image_process "$image")" "$names"
 		mv -T "$tmp/image.tar" "$archive"
 	fi
@@ -59,6 +64,7 @@ image_process() {
 	pause) echo '{"Entrypoint":["/pause","-P"],"User":"65535:65535"}' ;;
 	busybox) echo "{$path,\"Cmd\":[\"sh\"]}" ;;
 	agnhost) echo "{$path,\"Entrypoint\":[\"/agnhost\"],\"Cmd\":[\"pause\"]}" ;;
+	*) e2e_image_process "$1" ;;
 	esac
 }
 
@@ -77,15 +83,24 @@ image_fill_busybox() {
 		[[ $applet == busybox ]] || ln -s busybox "$root/bin/$applet"
 	done
 	ln -s /bin/env "$root/usr/bin/env"
+	image_users "$root"
+}
+
+image_users() {
+	local root=$1
 	printf '%s\n' root:x:0:0:root:/root:/bin/sh daemon:x:1:1:daemon:/usr/sbin:/bin/false \
 		nobody:x:65534:65534:nobody:/home:/bin/false >"$root/etc/passwd"
 	printf '%s\n' root:x:0: daemon:x:1: tty:x:5: nobody:x:65534: >"$root/etc/group"
 }
 
-# Upstream's tests count on the user, the groups, the link and /uploads.
 image_fill_agnhost() {
-	local root=$1 busybox=$2 agnhost=$3
-	image_fill_busybox "$root" "$busybox"
+	image_fill_busybox "$1" "$2"
+	image_add_agnhost "$1" "$3"
+}
+
+# Upstream's tests count on the user, the groups, the link and /uploads.
+image_add_agnhost() {
+	local root=$1 agnhost=$2
 	install -m 755 "$agnhost" "$root/agnhost"
 	ln -s agnhost "$root/agnhost-2"
 	mkdir "$root/uploads"

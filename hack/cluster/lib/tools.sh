@@ -1,11 +1,12 @@
 # shellcheck shell=bash
 # Pinned Go tools. Every directory under tools/ is a "set": a go.mod whose `tool`
-# lines name the programs and whose go.sum fixes every byte of them. A set is
-# built once into CACHE_DIR/tools/SET-HASH, where HASH covers go.mod, go.sum and
+# lines name the programs and whose go.sum fixes every byte of them; a set can have
+# test packages too (tool_tests), each built as a program NAME.test. A set is built
+# once into CACHE_DIR/tools/SET-HASH, where HASH covers go.mod, go.sum and
 # the build flags; a directory that is there is complete.
 
 # shellcheck disable=SC2034
-TOOL_SETS=(kubernetes etcd containerd cni crictl metrics-server)
+TOOL_SETS=(kubernetes etcd containerd cni crictl metrics-server e2e coredns)
 
 # The version stamped into Kubernetes' programs: kubeadm and version checks refuse
 # an unstamped build.
@@ -15,7 +16,7 @@ kubernetes_version() {
 
 tool_ldflags() {
 	local flags="-s -w" version
-	if [[ $1 == kubernetes ]]; then
+	if [[ $1 =~ ^(kubernetes|e2e)$ ]]; then
 		version=$(kubernetes_version)
 		local major=${version#v} minor=${version#*.}
 		flags+=" -X k8s.io/component-base/version.gitVersion=$version"
@@ -31,8 +32,20 @@ tools_dir() {
 	hash=$({
 		cat "$LIB_DIR/tools/$set/go.mod" "$LIB_DIR/tools/$set/go.sum"
 		echo "CGO_ENABLED=0 -trimpath $(tool_ldflags "$set")"
+		tool_tests "$set"
+		tool_files "$set"
 	} | sha256sum)
 	echo "$CACHE_DIR/tools/$set-${hash:0:16}"
+}
+
+# tool_tests SET: its test packages. No `tool` line can name one, as what it needs
+# beyond the package itself would be missing from go.mod.
+tool_tests() { [[ $1 != e2e ]] || echo k8s.io/kubernetes/test/e2e; }
+
+# tool_files SET: files of its modules that are wanted beside the programs, each as
+# MODULE PATH. These two are a web server's in the image agnhost.
+tool_files() {
+	[[ $1 != e2e ]] || printf 'k8s.io/kubernetes test/images/agnhost/porter/%s\n' localhost.crt localhost.key
 }
 
 # A package's program is named by its last path element, but for a version suffix.
@@ -88,6 +101,16 @@ build_set() (
 		CGO_ENABLED=0 go build -mod=readonly -trimpath -ldflags "$(tool_ldflags "$set")" -o "$tmp/$name" "$package" ||
 			die "tools $set: building $package failed"
 	done <<<"$packages"
+	for package in $(tool_tests "$set"); do
+		name=$(tool_name "$package").test
+		say "tools $set: $name"
+		CGO_ENABLED=0 go test -c -mod=readonly -trimpath -ldflags "$(tool_ldflags "$set")" -o "$tmp/$name" "$package" ||
+			die "tools $set: building the tests of $package failed"
+	done
+	while read -r module path; do
+		install -m 644 "$(go list -m -f '{{.Dir}}' "$module")/$path" "$tmp/${path##*/}" ||
+			die "tools $set: module $module has no $path"
+	done < <(tool_files "$set")
 	mv -T "$tmp" "$dir"
 	say "tools $set: in $dir"
 )
