@@ -8,15 +8,17 @@
 # shellcheck source=lib/parts.sh
 . "$REPO_DIR/hack/lib/parts.sh"
 
-USAGE="test.sh [unit|node|cluster|all] [--node ours|upstream] [--containerd 1.6|2|both] [FILTER]
+USAGE="test.sh [unit|node|cluster|conformance|all] [--node ours|upstream] [--containerd 1.6|2|both] [FILTER]
   unit       format, lints, tests without root or anything real (seconds, once built)
   node       tests of single modules with a real kernel and a real containerd
   cluster    tests of the whole agent on a real control plane
+  conformance  upstream's own suite, so far as the agent has passed it before (20 minutes at most)
   all        those, and: licences, documentation, scripts, hack/cluster, the quick start (default)
-  --node     whose node agent the cluster tests run on: ours (default), or upstream's kubelet
-             and kube-proxy, which tells bugs of the agent from bugs of the tests
+  --node     whose node agent the cluster and conformance tests run on: ours (default), or
+             upstream's kubelet and kube-proxy, which tells bugs of the agent from bugs of the tests
   --containerd   which containerd the node and cluster tests run on (default: both for
-             'all', otherwise 1.6, the host's package; 2 is built from source, pinned)
+             'all', otherwise 1.6, the host's package; 2 is built from source, pinned);
+             conformance is on 2 alone
   FILTER     only tests whose name contains it"
 
 # Pinned, as its findings are part of the build's result.
@@ -24,6 +26,9 @@ CARGO_DENY_VERSION=0.20.2
 # Test targets that bring up a containerd, once for each version asked for; the other
 # ones that need root are run once.
 CONTAINERD_TARGETS=(runtime standalone)
+
+# Specs of upstream's suite that have passed on our node.
+CONFORMANCE_LIST=$REPO_DIR/tests/conformance/passing.txt
 
 parse() {
 	what='' node=ours containerd='' filter=''
@@ -39,7 +44,7 @@ parse() {
 			exit
 			;;
 		-*) usage "$USAGE" ;;
-		unit | node | cluster | all)
+		unit | node | cluster | conformance | all)
 			[[ -z $what ]] || usage "$USAGE"
 			what=$1
 			;;
@@ -51,7 +56,13 @@ parse() {
 		shift
 	done
 	what=${what:-all}
-	[[ -n $containerd ]] || { [[ $what == all ]] && containerd=both || containerd=1.6; }
+	if [[ -z $containerd ]]; then
+		case $what in
+		all) containerd=both ;;
+		conformance) containerd=2 ;;
+		*) containerd=1.6 ;;
+		esac
+	fi
 	case $containerd in
 	1.6 | 2) containerds=("$containerd") ;;
 	both) containerds=(1.6 2) ;;
@@ -99,6 +110,7 @@ remove_old_traces() {
 start_tools() {
 	local sets=(kubernetes etcd crictl)
 	! uses_containerd_2 || sets+=(containerd cni)
+	! wants conformance || [[ ! -s $CONFORMANCE_LIST ]] || sets+=(e2e coredns)
 	TOOLS_LOG=$LOG_DIR/tools.log
 	nice "$LIB_DIR/build-tools" "${sets[@]}" >"$TOOLS_LOG" 2>&1 9>&- &
 	TOOLS_PID=$!
@@ -258,13 +270,26 @@ run_cluster_tests() {
 	done
 }
 
+# run_conformance: on containerd 2 alone: some specs want what 1.6 does not have, and a
+# second run of minutes would tell little that the cluster tests do not.
+run_conformance() {
+	if [[ ! -s $CONFORMANCE_LIST ]]; then
+		part_skipped conformance "${CONFORMANCE_LIST#"$REPO_DIR"/} names no spec yet"
+	elif ! uses_containerd_2; then
+		part_skipped conformance "it is run on containerd 2, which --containerd leaves out"
+	else
+		need_tools
+		part --list "conformance: node $node" "$REPO_DIR/hack/conformance.sh" --passing --node "$node"
+	fi
+}
+
 # --- all of it -------------------------------------------------------------------
 
 parse "$@"
 prepare
 parts_begin "${CARGO_TARGET_DIR:-$REPO_DIR/target}/test-logs"
 trap cleanup EXIT
-if [[ $what == cluster ]] || [[ $what == all ]] || { [[ $what == node ]] && uses_containerd_2; }; then
+if [[ $what =~ ^(cluster|all)$ ]] || [[ $what == conformance && -s $CONFORMANCE_LIST ]] || { [[ $what == node ]] && uses_containerd_2; }; then
 	start_tools
 fi
 [[ $what != all && $what != unit ]] || [[ -n $filter ]] || run_checks
@@ -273,7 +298,7 @@ if [[ $what == all && -z $filter ]]; then
 	part "release build" cargo_run build --locked --release --bin kubelet
 	export KUBELET_RS_KUBELET=${CARGO_TARGET_DIR:-$REPO_DIR/target}/release/kubelet
 fi
-[[ $what == unit ]] || build_node_tests
+[[ $what == unit || $what == conformance ]] || build_node_tests
 ! wants node || run_node_tests
 if [[ $what == all && -z $filter ]]; then
 	part --list "quick start" "$REPO_DIR/hack/quickstart-selftest"
@@ -281,4 +306,5 @@ if [[ $what == all && -z $filter ]]; then
 	part --list "hack/cluster itself" "$LIB_DIR/selftest"
 fi
 ! wants cluster || run_cluster_tests
+! wants conformance || [[ -n $filter ]] || run_conformance
 parts_end
