@@ -4,6 +4,7 @@
 # concern a file:
 #
 #   tools.sh       pinned Go tools, built once into a cache
+#   debian.sh      Debian's packages as material for images
 #   oci.sh         container images made from files, without a registry
 #   e2e-images.sh  those that upstream's end-to-end suite needs
 #   cluster.sh     a cluster's name, addresses, paths and owner
@@ -154,6 +155,8 @@ debian_file() {
 
 # shellcheck source=lib/tools.sh
 . "$LIB_DIR/lib/tools.sh"
+# shellcheck source=lib/debian.sh
+. "$LIB_DIR/lib/debian.sh"
 # shellcheck source=lib/oci.sh
 . "$LIB_DIR/lib/oci.sh"
 # shellcheck source=lib/e2e-images.sh

@@ -4,7 +4,7 @@
 # module's own, so that the suite needs no registry. What only a cloud, another
 # kernel or another project could give (CSI drivers, NFS, iSCSI) is not among them.
 #
-#   e2e-busybox   busybox with bash as its shell
+#   e2e-busybox   busybox without a change of Debian's that two specs trip over
 #   e2e-agnhost   the whole of agnhost: with curl, dig, nc and ip, as its users expect
 #   the others    one test program each
 
@@ -48,7 +48,7 @@ e2e_image_programs() {
 		return
 		;;
 	e2e-tools)
-		debian_file busybox-static /bin/busybox
+		debian_busybox
 		debian_tree "${E2E_PACKAGES[@]}"
 		return
 		;;
@@ -61,9 +61,8 @@ e2e_image_programs() {
 		return
 		;;
 	esac
-	debian_file busybox-static /bin/busybox
+	debian_busybox
 	case $1 in
-	e2e-busybox | e2e-nonroot | e2e-nginx) debian_file bash-static /bin/bash-static ;;
 	e2e-nonewprivs) echo "$tools/nonewprivs" ;;
 	e2e-resource-consumer) printf '%s\n' "$tools"/{resource-consumer,consume-cpu} ;;
 	e2e-kitten | e2e-nautilus)
@@ -97,13 +96,8 @@ e2e_image_process() {
 
 # --- what is inside ----------------------------------------------------------
 
-# Debian's busybox leaves variables with names such as `data-1` out of what its shell
-# hands on, and specs look for those; bash keeps them.
 image_fill_e2e_busybox() {
 	image_fill_busybox "$1" "$2"
-	rm "$1"/bin/{sh,ash}
-	install -m 755 "$3" "$1/bin/sh"
-	ln -s sh "$1/bin/ash"
 	image_wrap_ip "$1" "busybox ip"
 }
 
@@ -126,7 +120,7 @@ image_wrap_ip() {
 	cat >"$1/bin/ip" <<-END
 		#!/bin/sh
 		case "\$*" in
-		*" type dummy") $2 "\$@" 2>/dev/null || exec $2 "\${@:1:\$#-1}" bridge ;;
+		*" type dummy") $2 "\$@" 2>/dev/null || exec $2 \${*%dummy} bridge ;;
 		*) exec $2 "\$@" ;;
 		esac
 	END
@@ -142,7 +136,7 @@ image_fill_e2e_tools() {
 	for applet in $("$busybox" --list); do
 		[[ -e $root/bin/$applet || -e $root/sbin/$applet ]] || ln -s busybox "$root/bin/$applet"
 	done
-	ln -sf bash "$root/bin/sh"
+	ln -sf busybox "$root/bin/sh"
 	ln -sf nc.openbsd "$root/bin/nc"
 }
 
@@ -210,40 +204,3 @@ image_fill_e2e_resource_consumer() {
 }
 
 image_fill_e2e_regression_issue_74839() { install -m 755 "$2" "$1/regression-issue-74839"; }
-
-# debian_tree PACKAGE…: prints the path of an archive of these packages and all that
-# they depend on, unpacked and not configured: enough for their programs to run.
-debian_tree() (
-	hash=$(printf '%s\n' "$@" | sha256sum)
-	archive=$CACHE_DIR/debian/tree-${hash:0:16}.tar
-	if [[ ! -e $archive ]]; then
-		say "unpacking Debian packages: $* and what they depend on"
-		mkdir -p "$CACHE_DIR/debian"
-		tmp=$(mktemp -d "$CACHE_DIR/debian/.tmp.XXXXXX")
-		trap 'rm -rf "$tmp"' EXIT
-		debian_download "$tmp" "$@"
-		mkdir -p "$tmp/root/usr"/{bin,sbin,lib,lib64}
-		ln -s usr/{bin,sbin,lib,lib64} "$tmp/root"
-		for package in "$tmp"/archives/*.deb; do
-			dpkg-deb --fsys-tarfile "$package" | tar -x --keep-directory-symlink -C "$tmp/root" \
-				--exclude='./usr/share/*' --exclude='./var/*'
-		done
-		tar_reproducibly "$tmp/tree.tar" -C "$tmp/root" .
-		mv -T "$tmp/tree.tar" "$archive"
-	fi
-	echo "$archive"
-)
-
-# debian_download DIR PACKAGE…: into DIR/archives, as for a system without a package.
-debian_download() {
-	local dir=$1
-	shift
-	mkdir -p "$dir/archives/partial"
-	: >"$dir/status"
-	local fetch=(apt-get -q -y -o Dir::State::status="$dir/status" -o Dir::Cache::archives="$dir/archives"
-		-o APT::Sandbox::User=root --no-install-recommends --download-only install "$@")
-	{ "${fetch[@]}" || { apt-get update -q && "${fetch[@]}"; }; } >"$dir/log" 2>&1 </dev/null || {
-		tail -n 20 "$dir/log" >&2
-		die "cannot download Debian packages: $*"
-	}
-}
