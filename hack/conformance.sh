@@ -133,8 +133,7 @@ run() {
 		name=${cluster:-conf-$$} owner=$$
 		[[ -z $cluster ]] || owner=''
 		conformance_cluster "$name" "$node" "$containerd" "$kubelet" "$owner"
-		[[ -z $update || $(<"$C_DIR/node") == ours ]] || die "--update: the node of cluster $name is not ours"
-		netns=$C_NETNS used=$C_KUBECONFIG what="node $(<"$C_DIR/node"), containerd $C_CONTAINERD"
+		netns=$C_NETNS used=$C_KUBECONFIG what="node $node, containerd $C_CONTAINERD"
 	fi
 	say "$(wc -l <<<"$SELECTED") specs of e2e.test $(kubernetes_version), $procs at once, on $what; log: $REPORT_DIR/e2e.log"
 	# What failed, the report tells.

@@ -17,6 +17,8 @@ conformance_cluster() {
 			${kubelet:+--kubelet "$kubelet"} ${owner:+--owner "$owner"}
 	fi
 	cluster_open "$name"
+	[[ $(<"$C_DIR/node") == "$node" ]] ||
+		die "cluster $name has the node '$(<"$C_DIR/node")', not '$node' (hack/cluster/node $name $node changes that)"
 	registry_start
 	dns_start
 }

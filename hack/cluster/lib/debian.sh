@@ -76,7 +76,8 @@ busybox_build() {
 		[[ -z $patch || $patch == '#'* || $patch =~ $BUSYBOX_PATCHES_LEFT_OUT ]] ||
 			patch -sp1 <"../debian/patches/$patch" || return
 	done <../debian/patches/series
-	cp ../debian/config/pkg/static .config && { yes '' || true; } | make oldconfig &&
+	# And without what makes its shell run applets rather than programs of the same name.
+	sed -E '/^CONFIG_FEATURE_(PREFER_APPLETS|SH_STANDALONE)=/d' ../debian/config/pkg/static >.config && { yes '' || true; } | make oldconfig &&
 		nice make -j "$(nproc)" && mv busybox ..
 }
 
