@@ -13,7 +13,7 @@ E2E_IMAGES=(pause e2e-busybox e2e-agnhost e2e-tools e2e-nonroot e2e-nonewprivs e
 	e2e-regression-issue-74839)
 
 # Debian packages of what upstream's agnhost has from its base image.
-E2E_PACKAGES=(bash curl bind9-dnsutils netcat-openbsd iproute2 util-linux)
+E2E_PACKAGES=(bash libc-bin curl bind9-dnsutils netcat-openbsd iproute2 util-linux)
 
 e2e_image_names() {
 	local name names=()
