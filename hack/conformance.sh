@@ -64,12 +64,12 @@ parse() {
 	focus=${focus:-NodeConformance}
 }
 
-# prepare: tools, report directory and lists; everything that can be wrong before a
+# prepare: tools and lists; everything that can be wrong before a
 # cluster is brought up for nothing.
 prepare() {
 	local set
 	if [[ -n $kubeconfig ]]; then
-		kubeconfig=$(realpath -e -- "$kubeconfig") || die "--kubeconfig: no such file"
+		kubeconfig=$(realpath -e -- "$kubeconfig" 2>/dev/null) || die "--kubeconfig: no such file"
 	else
 		need_root
 		[[ $node != ours ]] || kubelet=$(our_kubelet "$kubelet")
@@ -77,7 +77,6 @@ prepare() {
 	need_packages jq=jq
 	for set in kubernetes e2e; do build_set "$set"; done
 	[[ -n $kubeconfig ]] || build_set coredns
-	report_begin
 	lists_check
 	selection
 }
@@ -111,7 +110,7 @@ selection() {
 	fi
 	regex=$(focus_regex "$focus")
 	SELECT=(--focus="$regex" ${skip:+--skip="$skip"})
-	SELECTED=$(grep -P -e "$regex" "$REPORT_DIR/suite.txt" | grep -vP -e "${skip:-^$}") || true
+	SELECTED=$(grep -P -e "$regex" <<<"$SUITE" | grep -vP -e "${skip:-^$}") || true
 	[[ -n $SELECTED ]] || die "no spec matches: focus $regex, skip ${skip:-nothing}"
 }
 
@@ -168,6 +167,7 @@ if [[ $mode == list ]]; then
 	echo "$SELECTED"
 	exit
 fi
+report_begin
 trap cleanup EXIT
 trap 'exit 130' INT
 trap 'exit 143' TERM
