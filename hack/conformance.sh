@@ -96,7 +96,7 @@ report_begin() {
 	ln -sfn "${REPORT_DIR##*/}" "$base/latest"
 	while read -r old; do
 		rm -rf "$base/${old:?}"
-	done < <(find "$base" -mindepth 1 -maxdepth 1 -type d -printf '%f\n' | sort -r | tail -n +6)
+	done < <(find "$base" -mindepth 1 -maxdepth 1 -type d -name '[0-9]*' -printf '%f\n' | sort -r | tail -n +6)
 }
 
 # selection: SELECT becomes ginkgo's arguments, SELECTED the specs that they mean.
