@@ -87,7 +87,7 @@ report_begin() {
 	if [[ -n $report ]]; then
 		mkdir -p "$report" || die "--report $report: cannot be made"
 		REPORT_DIR=$(realpath -- "$report")
-		rm -f "$REPORT_DIR"/{e2e.log,report.json,results.tsv,junit_01.xml}
+		rm -f "$REPORT_DIR"/{e2e.log,report.json,results.tsv,interruptions.txt,junit_01.xml}
 		return
 	fi
 	mkdir -p "$base"
@@ -143,6 +143,10 @@ run() {
 judge() {
 	local fine=0
 	results_read
+	[[ -s $REPORT_DIR/results.tsv ]] || {
+		tail -n 30 "$REPORT_DIR/e2e.log" >&2
+		die "no spec ran (the suite's log: $REPORT_DIR/e2e.log)"
+	}
 	printf '\n' >&2
 	results_by_sig
 	suite_was_whole || fine=1

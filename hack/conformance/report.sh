@@ -46,8 +46,16 @@ results_by_sig() {
 		}' "$REPORT_DIR/results.tsv"
 }
 
-# suite_was_whole: false if something but specs failed, such as the time running out.
-suite_was_whole() { ! show "the suite was not run to its end" <"$REPORT_DIR/interruptions.txt"; }
+# suite_was_whole: false if something but specs failed, such as the time running out,
+# or if a spec that was selected has no result.
+suite_was_whole() {
+	local whole=0
+	! show "the suite was not run to its end" <"$REPORT_DIR/interruptions.txt" || whole=1
+	! LC_ALL=C comm -23 <(LC_ALL=C sort <<<"$SELECTED") <(cut -f 4 "$REPORT_DIR/results.tsv" | LC_ALL=C sort -u) |
+		show "did not run" || whole=1
+	((whole == 0)) || echo "the suite's log: $REPORT_DIR/e2e.log"
+	return "$whole"
+}
 
 # show TITLE: the lines of stdin under a title, if there are any; true if so.
 show() {
