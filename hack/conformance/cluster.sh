@@ -19,8 +19,11 @@ conformance_cluster() {
 	cluster_open "$name"
 	[[ $(<"$C_DIR/node") == "$node" ]] ||
 		die "cluster $name has the node '$(<"$C_DIR/node")', not '$node' (hack/cluster/node $name $node changes that)"
-	registry_start
-	dns_start
+	# In a subshell, lest this shell tell of its children when the cluster goes.
+	(
+		registry_start
+		dns_start
+	)
 }
 
 # --- registry ------------------------------------------------------------------
@@ -42,15 +45,20 @@ registry_start() {
 		  maintenance: { readonly: { enabled: true } }
 		http: { addr: "127.0.0.1:$REGISTRY_PORT" }
 	END
-	mkdir -p "$C_DIR/certs.d/registry.k8s.io"
-	cat >"$C_DIR/certs.d/registry.k8s.io/hosts.toml" <<-END
-		server = "http://127.0.0.1:$REGISTRY_PORT"
-		[host."http://127.0.0.1:$REGISTRY_PORT"]
-		  capabilities = ["pull", "resolve"]
-	END
+	# Every registry is this one, which says at once that it does not have an image: a
+	# pull by a name that cannot be resolved here would hold up others for a minute.
+	# But the one that specs start on the node is itself.
+	registry_redirect _default "http://127.0.0.1:$REGISTRY_PORT"
+	registry_redirect localhost:5000 http://localhost:5000
 	command_write registry "$program" serve "$C_DIR/registry.yaml"
 	daemon_start registry
 	daemon_await registry 30
+}
+
+# registry_redirect HOST URL: where containerd finds the images of that host.
+registry_redirect() {
+	mkdir -p "$C_DIR/certs.d/$1"
+	printf 'server = "%s"\n' "$2" >"$C_DIR/certs.d/$1/hosts.toml"
 }
 
 ready_registry() { ask "http://127.0.0.1:$REGISTRY_PORT/v2/"; }

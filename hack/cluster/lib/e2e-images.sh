@@ -168,9 +168,11 @@ image_add_registry() {
 # image_digests: of the JSON at stdin, in order.
 image_digests() { grep -o '"digest":"sha256:[0-9a-f]*' | sed 's/.*://'; }
 
+# A spec mounts it as a volume, and looks at what distribution it is made of.
 image_fill_e2e_kitten() {
 	image_fill_agnhost "$@"
 	echo '{ "image": "kitten.jpg" }' >"$1/data.json"
+	echo 'NAME="Alpine Linux"' >"$1/etc/os-release"
 }
 
 image_fill_e2e_nautilus() {
