@@ -17,7 +17,7 @@ PASSING_LIMIT=20m
 USAGE="conformance.sh [OPTION…] [FOCUS]
   FOCUS          NodeConformance (default), Conformance, a SIG's [Conformance] specs (node,
                  network, storage, apps, api-machinery, auth, cli, scheduling, …), or a
-                 regular expression for specs' full text
+                 regular expression (Go's) for specs' full text
   --skip REGEX   leaves these out (default: $DEFAULT_SKIP)
   --passing      just the specs of tests/conformance/passing.txt, each tried again once if it
                  fails, in at most $PASSING_LIMIT; what does not pass is a regression

@@ -37,11 +37,10 @@ results_by_sig() {
 			printf format, "SIG", "passed", "failed", "skipped"
 			for (sig in sigs) {
 				row = sprintf(format, sig, count[sig "\tpassed"] + 0, count[sig "\tfailed"] + 0, count[sig "\tskipped"] + 0)
-				printf "%s", row | "sort"
-				for (state in total) { }
+				printf "%s", row | "LC_ALL=C sort"
 				passed += count[sig "\tpassed"]; failed += count[sig "\tfailed"]; skipped += count[sig "\tskipped"]
 			}
-			close("sort")
+			close("LC_ALL=C sort")
 			printf format, "all", passed + 0, failed + 0, skipped + 0
 		}' "$REPORT_DIR/results.tsv"
 }

@@ -33,7 +33,7 @@ suite_run() {
 }
 
 # suite_progress LOG: ginkgo tells of a spec in a line for its end and one for its
-# name, which its labels follow.
+# name, which its labels follow. Specs' own output, with any bytes, is in between.
 suite_progress() {
 	local line how='' name
 	while IFS= read -r line; do
@@ -49,7 +49,7 @@ suite_progress() {
 		'S [SKIPPED] ['*) how="skipped: " ;;
 		esac
 	done < <(tail --pid="$GINKGO_PID" --sleep-interval=0.5 --lines=+1 -f "$1" 2>/dev/null |
-		grep --line-buffered -A 1 -E '^(•|↺|S) \[')
+		grep --text --line-buffered -A 1 -E '^(•|↺|S) \[')
 }
 
 # suite_abort SECONDS: ginkgo gets so long to end its specs, which then remove what
