@@ -1,4 +1,3 @@
-use std::io::Read as _;
 use std::os::unix::fs::symlink;
 
 use super::*;
@@ -29,14 +28,9 @@ fn tree() -> Tree {
 
 impl Tree {
     fn read(&self, path: &str, links: Links) -> Result<String, io::ErrorKind> {
-        let mut text = String::new();
-        let mut file = self
-            .root
-            .open(Path::new(path), links)
-            .map_err(|error| error.kind())?;
-        file.read_to_string(&mut text)
-            .map_err(|error| error.kind())?;
-        Ok(text)
+        let file = self.root.open(Path::new(path), links);
+        file.and_then(io::read_to_string)
+            .map_err(|error| error.kind())
     }
 }
 
