@@ -97,6 +97,7 @@ pub struct PodUsage {
     pub started_at: Timestamp,
     /// Its cgroup; `None` where pods have none.
     pub cgroup: Option<CgroupUsage>,
+    /// Of [`Detail::Metrics`] alone.
     pub sandbox: Option<ContainerUsage>,
     /// Those that run, by name.
     pub containers: Vec<ContainerUsage>,

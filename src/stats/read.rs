@@ -11,7 +11,7 @@ use jiff::Timestamp;
 use super::files::Files;
 use super::model::{
     Cpu, CpuLimit, Detail, DeviceIo, DeviceNumber, Limit, Memory, More, MoreMemory, Pressures,
-    Reading, ReadsWrites, Swap,
+    Processes, Reading, ReadsWrites, Swap,
 };
 use super::parse;
 use crate::cgroup::{CgroupPath, Hierarchy};
@@ -94,6 +94,13 @@ impl CgroupReader {
             Mounts::V1(v1) => v1.memory.as_ref().map(|mount| path.below(mount)),
             Mounts::V2(mount) => Some(path.below(mount)),
         }
+    }
+
+    /// The processes in this very cgroup.
+    pub(super) fn processes(&mut self, path: &CgroupPath) -> Option<Processes> {
+        let directory = self.directory(path)?;
+        let processes = self.files.list(&directory, "cgroup.procs");
+        processes.map(parse::processes)
     }
 
     /// `None`: there is no such cgroup (any more).

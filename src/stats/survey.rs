@@ -12,7 +12,7 @@ use tokio::time::Instant;
 use super::disk::{Disk, PodDisk, Round};
 use super::model::{
     CgroupUsage, ContainerUsage, Detail, DeviceNumber, FsUsage, GroupRole, GroupUsage, Limit,
-    NodeDisk, NodeUsage, PodUsage, Snapshot,
+    Network, NodeDisk, NodeUsage, PodUsage, Snapshot,
 };
 use super::place::CgroupNames;
 use super::rate::Rates;
@@ -218,19 +218,18 @@ impl Survey {
             .as_ref()
             .and_then(|path| self.cgroup(path, detail, Kind::Inner));
         let mut disk = PodDisk::default();
-        let mut sandbox = None;
+        let mut network = None;
         if detail >= Detail::Summary {
             disk = self.disk.pod(&target.uid, &target.name, round);
-            sandbox = path
+            network = path
                 .as_ref()
-                .and_then(|path| self.container(detail, path, &target.sandbox));
+                .filter(|_| !target.host_network)
+                .and_then(|path| self.network(path, &target.sandbox, round.now));
         }
-        let process = sandbox
+        let sandbox = path
             .as_ref()
-            .and_then(|sandbox| sandbox.cgroup.reading.processes?.first)
-            .filter(|_| !target.host_network);
-        let network = process
-            .and_then(|process| network::of_process(self.reader.files(), process, round.now));
+            .filter(|_| detail == Detail::Metrics)
+            .and_then(|path| self.container(detail, path, &target.sandbox));
         let mut containers = Vec::new();
         for wanted in &target.containers {
             let Some(mut container) = path
@@ -267,6 +266,18 @@ impl Survey {
                 directory.is_some_and(|directory| directory.exists())
             }),
         }
+    }
+
+    /// The network of a sandbox is that of its process.
+    fn network(
+        &mut self,
+        pod: &CgroupPath,
+        sandbox: &ContainerTarget,
+        now: Timestamp,
+    ) -> Option<Network> {
+        let path = self.places.names.container(pod, &sandbox.id).ok()?;
+        let process = self.reader.processes(&path)?.first?;
+        network::of_process(self.reader.files(), process, now)
     }
 
     fn container(

@@ -155,3 +155,27 @@ async fn a_pod_that_nobody_wants_any_more_is_found_in_its_class() {
         .unwrap();
     assert_eq!(snapshot.pods[0].containers.len(), 1);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_pods_network_is_that_of_its_sandbox() {
+    let mut world = World::new();
+    let sandbox = format!("{}/{}", world.pod_path(), world.observed.sandboxes[0].id);
+    world.cgroup(&sandbox, 1);
+    let collector = world.collector();
+    let snapshot = collector.snapshot(Detail::CpuAndMemory).await.unwrap();
+    assert_eq!(snapshot.pods[0].network, None);
+    let snapshot = collector.snapshot(Detail::Summary).await.unwrap();
+    assert!(snapshot.pods[0].network.is_some());
+    assert!(
+        snapshot.pods[0].sandbox.is_none(),
+        "nobody asked for its usage"
+    );
+    let snapshot = collector.snapshot(Detail::Metrics).await.unwrap();
+    assert!(snapshot.pods[0].sandbox.is_some());
+
+    world.observed.sandboxes[0].host_network = true;
+    world.fake.install(world.observed.clone());
+    let collector = world.collector();
+    let snapshot = collector.snapshot(Detail::Metrics).await.unwrap();
+    assert_eq!(snapshot.pods[0].network, None);
+}
