@@ -4,12 +4,11 @@
 //! under way waits for it; whoever asks shortly after one gets its result. Only
 //! the readings that CPU rates need are kept in between.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use tokio::sync::{Mutex, OwnedMutexGuard, watch};
+use tokio::sync::{Mutex, watch};
 use tokio::time::{Instant, timeout};
 use tracing::debug;
 
@@ -31,8 +30,9 @@ const MIN_INTERVAL: Duration = Duration::from_secs(1);
 /// How long the runtime's word on disk usage is good for; containerd itself
 /// looks only so often.
 const RUNTIME_DISK_PERIOD: Duration = Duration::from_secs(10);
-/// How long the runtime is waited for. Without its answer the rest is told.
-const RUNTIME_PATIENCE: Duration = Duration::from_secs(2);
+/// How long the runtime is waited for. Without its answer the last one is told,
+/// which says itself how old it is.
+const RUNTIME_PATIENCE: Duration = Duration::from_secs(5);
 
 /// What statistics are made from.
 pub struct CollectorDeps {
@@ -67,13 +67,15 @@ struct Shared {
     observer: Arc<dyn Observer>,
     usage: Arc<dyn Usage>,
     state: Arc<Mutex<State>>,
+    /// Apart from the state, so that who does not need the runtime does not
+    /// wait for it.
+    runtime_disk: Mutex<Option<(Instant, Arc<RuntimeDisk>)>>,
 }
 
 /// What only one collection at a time may use.
 struct State {
     survey: Survey,
     last: Option<(Instant, Arc<Snapshot>)>,
-    runtime_disk: Option<(Instant, Arc<RuntimeDisk>)>,
 }
 
 impl Collector {
@@ -99,11 +101,7 @@ impl Collector {
             places,
             settings.machine.memory,
         );
-        let state = State {
-            survey,
-            last: None,
-            runtime_disk: None,
-        };
+        let state = State { survey, last: None };
         Ok(Self {
             shared: Arc::new(Shared {
                 node_name: settings.node_name,
@@ -112,6 +110,7 @@ impl Collector {
                 observer: deps.observer,
                 usage: deps.usage,
                 state: Arc::new(Mutex::new(state)),
+                runtime_disk: Mutex::default(),
             }),
         })
     }
@@ -133,18 +132,18 @@ impl Collector {
     /// leaves that pod's numbers out.
     pub async fn snapshot(&self, detail: Detail) -> Result<Arc<Snapshot>, StatsError> {
         let shared = &self.shared;
-        let mut state = Arc::clone(&shared.state).lock_owned().await;
-        if let Some((at, snapshot)) = &state.last
-            && at.elapsed() < MIN_INTERVAL
-            && snapshot.detail >= detail
-        {
-            return Ok(Arc::clone(snapshot));
+        if let Some(snapshot) = shared.state.lock().await.fresh(detail) {
+            return Ok(snapshot);
         }
         let runtime_disk = if detail >= Detail::Summary {
-            shared.runtime_disk(&mut state).await
+            shared.runtime_disk().await
         } else {
             Arc::default()
         };
+        let mut state = Arc::clone(&shared.state).lock_owned().await;
+        if let Some(snapshot) = state.fresh(detail) {
+            return Ok(snapshot);
+        }
         let targets = shared.targets();
         // The lock goes along: a caller that vanishes does not make room for a
         // second collection beside the first.
@@ -179,38 +178,41 @@ impl Shared {
 
     /// The runtime's numbers, asked for anew when they have grown old. A
     /// runtime that does not answer is not asked again for as long either.
-    async fn runtime_disk(&self, state: &mut OwnedMutexGuard<State>) -> Arc<RuntimeDisk> {
-        if let Some((at, disk)) = &state.runtime_disk
-            && at.elapsed() < RUNTIME_DISK_PERIOD
-        {
-            return Arc::clone(disk);
-        }
-        let ask = async { tokio::join!(self.usage.writable_layers(), self.usage.image_disk()) };
+    async fn runtime_disk(&self) -> Arc<RuntimeDisk> {
+        let mut kept = self.runtime_disk.lock().await;
+        let last = match &*kept {
+            Some((at, disk)) if at.elapsed() < RUNTIME_DISK_PERIOD => return Arc::clone(disk),
+            Some((_, disk)) => Arc::clone(disk),
+            None => Arc::default(),
+        };
+        let ask = async { tokio::try_join!(self.usage.writable_layers(), self.usage.image_disk()) };
         let disk = match timeout(RUNTIME_PATIENCE, ask).await {
-            Ok((layers, images)) => RuntimeDisk {
-                layers: known(layers).map_or_else(HashMap::new, |all| all.into_iter().collect()),
-                images: known(images).unwrap_or_default(),
-            },
+            Ok(Ok((layers, images))) => Arc::new(RuntimeDisk {
+                layers: layers.into_iter().collect(),
+                images,
+            }),
+            Ok(Err(error)) => {
+                debug!(error = %chain(&error), "the runtime does not tell of disk usage");
+                last
+            }
             Err(_) => {
                 debug!("the runtime does not tell of disk usage in time");
-                RuntimeDisk::default()
+                last
             }
         };
-        let disk = Arc::new(disk);
-        state.runtime_disk = Some((Instant::now(), Arc::clone(&disk)));
+        *kept = Some((Instant::now(), Arc::clone(&disk)));
         disk
     }
 }
 
-fn known<T>(answer: Result<T, crate::runtime::RuntimeError>) -> Option<T> {
-    answer
-        .inspect_err(|error| {
-            debug!(error = %chain(error), "the runtime does not tell of disk usage");
-        })
-        .ok()
-}
-
 impl State {
+    /// The last snapshot, if it is young and rich enough.
+    fn fresh(&self, detail: Detail) -> Option<Arc<Snapshot>> {
+        let (at, snapshot) = self.last.as_ref()?;
+        let serves = at.elapsed() < MIN_INTERVAL && snapshot.detail >= detail;
+        serves.then(|| Arc::clone(snapshot))
+    }
+
     fn take(
         &mut self,
         detail: Detail,

@@ -76,7 +76,7 @@ async fn without_a_root_there_is_no_answer() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_silent_runtime_costs_two_seconds_and_the_disk_numbers() {
+async fn a_silent_runtime_costs_some_seconds_and_new_disk_numbers() {
     let world = World::new();
     let id = ContainerId(world.observed.containers[0].id.0.clone());
     let usage = DiskUsage {
@@ -104,6 +104,21 @@ async fn a_silent_runtime_costs_two_seconds_and_the_disk_numbers() {
     assert_eq!(rootfs.used, Some(7));
     assert!(rootfs.capacity.is_some());
     assert_eq!(snapshot.node.disk.images.as_ref().unwrap().used, Some(7));
+    // What it told last still stands.
+    world.fake.delay(Call::Usage, Duration::from_secs(100));
+    tokio::time::advance(RUNTIME_DISK_PERIOD).await;
+    let asked = tokio::spawn({
+        let collector = collector.clone();
+        async move { collector.snapshot(Detail::Summary).await }
+    });
+    tokio::task::yield_now().await;
+    // Who does not need the runtime does not wait for it.
+    let begun = Instant::now();
+    collector.snapshot(Detail::CpuAndMemory).await.unwrap();
+    assert_eq!(begun.elapsed(), Duration::ZERO);
+    let snapshot = asked.await.unwrap().unwrap();
+    let rootfs = snapshot.pods[0].containers[0].rootfs.as_ref().unwrap();
+    assert_eq!(rootfs.used, Some(7));
 }
 
 #[tokio::test(start_paused = true)]
