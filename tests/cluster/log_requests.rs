@@ -91,8 +91,9 @@ async fn a_container_that_writes_as_fast_as_it_can_does_not_fill_the_disk(
     // Four files of 1 MiB are configured; the machine may be too busy to keep to that.
     const BOUND: u64 = 100 << 20;
     const WANTED: u64 = 300 << 20;
-    let script =
-        format!("yes \"$(printf '%01000d' 0)\" | head -c {WANTED}; echo; echo last; {FOREVER}");
+    let script = format!(
+        "yes \"$(printf '%01000d' 0)\" | head -c {WANTED}; while sleep 1; do echo last; done"
+    );
     let pod = t.ready_pod("fast", json!([shell("main", &script)])).await?;
     let most = AtomicU64::new(0);
     let begun = Instant::now();

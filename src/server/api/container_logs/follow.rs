@@ -24,15 +24,16 @@ use tracing::debug;
 
 use super::changes::{DirectoryChanges, LogChanges};
 use super::options::Until;
-use super::reader::{LogReader, Onto, Reached};
+use super::reader::{Following, LogReader, Reached};
 use crate::error::chain;
 use crate::pod::{ContainerId, ContainerState, ObservedPod};
 
 #[cfg(test)]
 mod tests;
 
-/// The runtime opens a new file, and may write to the old one for a moment yet.
-const SETTLES: Duration = Duration::from_millis(200);
+/// The runtime opens a new file, and may write to the old one for a moment yet:
+/// for so long after its last sign of life.
+const SETTLES: Duration = Duration::from_millis(500);
 
 /// What tells that a container has ended.
 pub(super) struct Liveness {
@@ -58,8 +59,8 @@ pub(super) struct LogStream {
     _place: OwnedSemaphorePermit,
     /// Made at the first end of the file.
     directory: Option<DirectoryChanges>,
-    /// When the file was first found put aside.
-    put_aside: Option<Instant>,
+    /// When a file that was put aside may be left, once the next one is there.
+    settled: Option<Instant>,
     /// Whether the container was known to have ended before the last reading.
     ended: bool,
 }
@@ -87,7 +88,7 @@ impl LogStream {
             readers: turns.readers,
             _place: turns.place,
             directory: None,
-            put_aside: None,
+            settled: None,
             ended: false,
         }
     }
@@ -112,6 +113,8 @@ impl LogStream {
             };
             let (piece, reached) = read;
             if !piece.is_empty() {
+                // Somebody writes to it yet.
+                this.settled = None;
                 return Some((Ok(piece.into()), Some(this)));
             }
             let next;
@@ -140,7 +143,7 @@ impl LogStream {
     }
 
     async fn at_live_end(mut self) -> io::Result<(Self, Next)> {
-        self.put_aside = None;
+        self.settled = None;
         if self.ended {
             return self.finish();
         }
@@ -148,25 +151,34 @@ impl LogStream {
         Ok((self, Next::Read))
     }
 
-    async fn at_rotated_end(mut self) -> io::Result<(Self, Next)> {
-        let since = *self.put_aside.get_or_insert_with(Instant::now);
-        let settled = since + SETTLES;
-        let onto = if self.ended || Instant::now() >= settled {
-            Onto::Any
-        } else {
-            Onto::PutAside
+    async fn at_rotated_end(self) -> io::Result<(Self, Next)> {
+        let (mut this, following) = self.with_reader(|reader| reader.following()).await?;
+        let Some(following) = following else {
+            if this.ended {
+                return this.finish();
+            }
+            this.wait(None).await;
+            return Ok((this, Next::Read));
         };
-        let (mut this, piece) = self.with_reader(move |reader| reader.advance(onto)).await?;
-        if let Some(piece) = piece {
-            this.put_aside = None;
-            return Ok((this, Next::Give(piece)));
+        let now = Instant::now();
+        let nobody_writes = this.ended || following == Following::PutAside;
+        let settled = match this.settled {
+            Some(settled) if nobody_writes => settled.min(now),
+            Some(settled) => settled,
+            None if nobody_writes => now,
+            None => now + SETTLES,
+        };
+        if this.settled.replace(settled) != Some(settled) {
+            // What was written until now comes first.
+            return Ok((this, Next::Read));
         }
-        if this.ended {
-            return this.finish();
+        if now < settled {
+            this.wait(Some(settled)).await;
+            return Ok((this, Next::Read));
         }
-        // What is not there yet is told of; what must settle is not.
-        this.wait((onto == Onto::PutAside).then_some(settled)).await;
-        Ok((this, Next::Read))
+        this.settled = None;
+        let (this, piece) = this.with_reader(LogReader::advance).await?;
+        Ok((this, Next::Give(piece)))
     }
 
     fn finish(mut self) -> io::Result<(Self, Next)> {

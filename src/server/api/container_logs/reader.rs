@@ -27,14 +27,13 @@ pub(super) enum Reached {
     Enough,
 }
 
-/// What may be gone on with at the end of a file.
+/// What is there after a file that was put aside.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Onto {
-    /// A file that was put aside after this one: nobody can be writing to this
-    /// one any more.
+pub(super) enum Following {
+    /// A file that was put aside as well: nobody writes to this one any more.
     PutAside,
-    /// The live file as well.
-    Any,
+    /// The live file: the runtime is about to let go of this one.
+    Live,
 }
 
 /// A log that is being read.
@@ -97,17 +96,28 @@ impl LogReader {
         Ok((out, Reached::Somewhere))
     }
 
-    /// Goes on with the file after this one, if it is there and may be gone on
-    /// with. What this one held of an incomplete line is its last output.
-    pub(super) fn advance(&mut self, onto: Onto) -> io::Result<Option<Vec<u8>>> {
-        let Some(next) = self.files.next(&self.log)? else {
-            return Ok(None);
-        };
-        if onto == Onto::PutAside && !next.is_put_aside() {
-            return Ok(None);
+    /// What is there after this file.
+    pub(super) fn following(&self) -> io::Result<Option<Following>> {
+        let next = self.files.next(&self.log)?;
+        Ok(next.map(|next| {
+            if next.is_put_aside() {
+                Following::PutAside
+            } else {
+                Following::Live
+            }
+        }))
+    }
+
+    /// Goes on with the file after this one, if it is there. What this one held
+    /// of an incomplete line is its last output.
+    pub(super) fn advance(&mut self) -> io::Result<Vec<u8>> {
+        match self.files.next(&self.log)? {
+            None => Ok(Vec::new()),
+            Some(next) => {
+                self.log = next;
+                Ok(self.finish())
+            }
         }
-        self.log = next;
-        Ok(Some(self.finish()))
     }
 
     /// The output of an incomplete last line.
