@@ -22,7 +22,7 @@
 //!   status::Reporter ──► apiserver: patch, final delete, mirror pods
 //!
 //!   node    machine + runtime health ─► Node status, Lease ─► apiserver
-//!   server  workers' views ─► explain; metrics and health
+//!   server  views ─► the node's API (logs, sessions, usage), explain, health
 //! ```
 //!
 //! `docs/architecture.md` has the boundaries, the order of start and shutdown,

@@ -66,10 +66,7 @@ impl Assembly {
             requests: server::Metrics::new(&mut self.registry),
             streams: streams::Metrics::new(&mut self.registry),
         };
-        let health = Arc::new(Health {
-            checks,
-            registry: std::mem::take(&mut self.registry),
-        });
+        let health = Arc::new(Health::new(checks, std::mem::take(&mut self.registry)));
         let themes = self.themes(&served, &health, metrics.streams)?;
         let config = self.config.server.clone();
         if let Some(address) = config.read_only {
@@ -109,7 +106,11 @@ impl Assembly {
         let stats = api::stats(StatsDeps {
             collector: self.collector(served)?,
         });
-        let always = health.routes().merge(pods.clone().routes()).merge(stats);
+        let always = health
+            .routes()
+            .merge(pods.clone().routes())
+            .merge(api::probe_metrics())
+            .merge(stats);
         let debugging = api::running_pods(Arc::clone(&observer))
             .merge(api::configz(self.config.effective.clone()))
             .merge(node_logs::routes(settings::node_logs(&self.config)));

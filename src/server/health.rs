@@ -1,5 +1,8 @@
 //! `/healthz` and the agent's own metrics, for both listeners: plain HTTP on
 //! `healthzBindAddress:healthzPort`, and the node's API.
+//!
+//! `/metrics/slis` has the checks' results as metrics (KEP-3466), as they were
+//! found whenever somebody asked for one.
 
 use std::fmt::Write as _;
 use std::sync::Arc;
@@ -9,6 +12,10 @@ use axum::extract::{Path, RawQuery, State};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
 use super::exposition;
@@ -22,18 +29,92 @@ pub struct HealthCheck {
 
 /// The checks and the metrics of this agent.
 pub struct Health {
-    pub checks: Vec<HealthCheck>,
-    pub registry: Registry,
+    checks: Vec<HealthCheck>,
+    registry: Registry,
+    slis: Slis,
 }
 
 impl Health {
-    /// `/healthz`, `/healthz/{check}` and `/metrics`.
+    #[must_use]
+    pub fn new(checks: Vec<HealthCheck>, registry: Registry) -> Self {
+        Self {
+            checks,
+            registry,
+            slis: Slis::default(),
+        }
+    }
+
+    /// `/healthz`, `/healthz/{check}`, `/metrics` and `/metrics/slis`.
     pub fn routes(self: &Arc<Self>) -> Router {
         Router::new()
             .route("/healthz", get(healthz))
             .route("/healthz/{check}", get(one_check))
             .route("/metrics", get(metrics))
+            .route("/metrics/slis", get(slis))
             .with_state(Arc::clone(self))
+    }
+
+    /// Makes one check, and notes how it went.
+    fn outcome(&self, check: &HealthCheck) -> Result<(), String> {
+        let outcome = (check.check)();
+        self.slis.note(check.name, outcome.is_ok());
+        outcome
+    }
+}
+
+/// The results of checks as metrics.
+struct Slis {
+    registry: Registry,
+    last: Family<CheckLabels, Gauge>,
+    counts: Family<ResultLabels, Counter>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct CheckLabels {
+    name: &'static str,
+    r#type: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ResultLabels {
+    name: &'static str,
+    status: &'static str,
+    r#type: &'static str,
+}
+
+impl Default for Slis {
+    fn default() -> Self {
+        let mut registry = Registry::default();
+        let (last, counts) = (Family::default(), Family::default());
+        registry.register(
+            "kubernetes_healthcheck",
+            "Whether the check went well when it was made last",
+            Family::clone(&last),
+        );
+        registry.register(
+            "kubernetes_healthchecks",
+            "Checks made, by how they went",
+            Family::clone(&counts),
+        );
+        Self {
+            registry,
+            last,
+            counts,
+        }
+    }
+}
+
+impl Slis {
+    fn note(&self, name: &'static str, is_sound: bool) {
+        const TYPE: &str = "healthz";
+        let check = CheckLabels { name, r#type: TYPE };
+        self.last.get_or_create(&check).set(is_sound.into());
+        let result = ResultLabels {
+            name,
+            status: if is_sound { "success" } else { "error" },
+            r#type: TYPE,
+        };
+        self.counts.get_or_create(&result).inc();
     }
 }
 
@@ -44,7 +125,7 @@ async fn healthz(State(health): State<Arc<Health>>, RawQuery(query): RawQuery) -
     let mut report = String::new();
     let mut sound = true;
     for check in &health.checks {
-        let line = match (check.check)() {
+        let line = match health.outcome(check) {
             Ok(()) => format!("[+]{} ok", check.name),
             Err(why) => {
                 sound = false;
@@ -68,7 +149,7 @@ async fn healthz(State(health): State<Arc<Health>>, RawQuery(query): RawQuery) -
 async fn one_check(State(health): State<Arc<Health>>, Path(name): Path<String>) -> Response {
     match health.checks.iter().find(|check| check.name == name) {
         None => StatusCode::NOT_FOUND.into_response(),
-        Some(check) => match (check.check)() {
+        Some(check) => match health.outcome(check) {
             Ok(()) => "ok".into_response(),
             Err(why) => (
                 StatusCode::INTERNAL_SERVER_ERROR,
@@ -79,6 +160,58 @@ async fn one_check(State(health): State<Arc<Health>>, Path(name): Path<String>) 
     }
 }
 
+async fn slis(State(health): State<Arc<Health>>, headers: HeaderMap) -> Response {
+    for check in &health.checks {
+        // Only its being noted is of interest here.
+        let _ = health.outcome(check);
+    }
+    exposition::answer(&health.slis.registry, &headers)
+}
+
 async fn metrics(State(health): State<Arc<Health>>, headers: HeaderMap) -> Response {
     exposition::answer(&health.registry, &headers)
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::body::{Body, to_bytes};
+    use axum::http::Request;
+    use tower::ServiceExt;
+
+    use super::*;
+
+    async fn page(router: &Router, path: &str) -> (u16, String) {
+        let request = Request::get(path).body(Body::empty()).unwrap();
+        let response = router.clone().oneshot(request).await.unwrap();
+        let status = response.status().as_u16();
+        let body = to_bytes(response.into_body(), 4096).await.unwrap();
+        (status, String::from_utf8(body.to_vec()).unwrap())
+    }
+
+    #[tokio::test]
+    async fn checks_are_answered_and_their_results_are_metrics() {
+        let sound = HealthCheck {
+            name: "ping",
+            check: Box::new(|| Ok(())),
+        };
+        let broken = HealthCheck {
+            name: "syncloop",
+            check: Box::new(|| Err("stuck".to_owned())),
+        };
+        let health = Arc::new(Health::new(vec![sound, broken], Registry::default()));
+        let router = health.routes();
+        assert_eq!(page(&router, "/healthz/ping").await, (200, "ok".to_owned()));
+        assert_eq!(page(&router, "/healthz/none").await.0, 404);
+        let (status, report) = page(&router, "/healthz").await;
+        assert_eq!(status, 500);
+        assert!(report.contains("[-]syncloop failed: stuck"), "{report}");
+        let (_, text) = page(&router, "/metrics/slis").await;
+        for line in [
+            "kubernetes_healthcheck{name=\"ping\",type=\"healthz\"} 1",
+            "kubernetes_healthcheck{name=\"syncloop\",type=\"healthz\"} 0",
+            "kubernetes_healthchecks_total{name=\"ping\",status=\"success\",type=\"healthz\"} 3",
+        ] {
+            assert!(text.contains(line), "{line} in {text}");
+        }
+    }
 }

@@ -9,7 +9,7 @@
 //! |---|---|
 //! | `/healthz`, `/metrics` | [`crate::server::Health`] |
 //! | `/pods`, `/runningpods/` | `pods`, `running` |
-//! | `/configz` | here |
+//! | `/configz`, `/metrics/probes` | here |
 //! | `/containerLogs/` | [`container_logs`] |
 //! | `/logs/` | [`node_logs`] |
 //! | `/exec`, `/attach`, `/portForward`, `/run`, `/checkpoint` | [`streams`] |
@@ -26,9 +26,10 @@ pub mod streams;
 
 use std::sync::Arc;
 
-use axum::http::StatusCode;
+use axum::http::{HeaderMap, StatusCode};
 use axum::routing::{any, get};
 use axum::{Json, Router, middleware};
+use prometheus_client::registry::Registry;
 use serde_json::json;
 
 pub use bounds::Bounds;
@@ -37,6 +38,7 @@ pub use running::running_pods;
 pub use stats::{StatsDeps, routes as stats};
 
 use super::auth::{Gate, admit};
+use super::exposition;
 use super::metrics::{Metrics, ServerType, count};
 
 /// First parts of paths that exist only with `enableDebuggingHandlers`.
@@ -86,6 +88,13 @@ impl Themes {
                 count,
             ))
     }
+}
+
+/// `/metrics/probes`: the results of probes. Without probes there are none.
+pub fn probe_metrics() -> Router {
+    let answer =
+        |headers: HeaderMap| async move { exposition::answer(&Registry::default(), &headers) };
+    Router::new().route("/metrics/probes", get(answer))
 }
 
 /// `/configz`: the configuration in force, as a whole.
