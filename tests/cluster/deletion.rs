@@ -29,7 +29,7 @@ async fn a_pod_that_handles_sigterm_ends_within_its_grace(t: Scene) -> anyhow::R
     let directory = t.host_directory().await?;
     // The shell hears of the signal while it waits, and works for two seconds.
     let script = "trap 'echo asked > /v/end; sleep 2; echo done >> /v/end; exit 0' TERM; \
-                  sleep 1000000 & wait";
+                  touch /v/listens; sleep 1000000 & wait";
     let mut main = shell("main", script);
     main["volumeMounts"] = json!([{ "name": "v", "mountPath": "/v" }]);
     let spec = json!({
@@ -38,8 +38,10 @@ async fn a_pod_that_handles_sigterm_ends_within_its_grace(t: Scene) -> anyhow::R
         "containers": [main],
     });
     t.pod("polite", spec).await?;
-    t.pod_until("polite", "runs", |pod| {
-        container(pod, "main")["ready"] == true
+    // A process 1 without a handler does not hear of the signal at all.
+    poll_until("the shell has its trap", PATIENCE, || async {
+        let listens = tokio::fs::try_exists(directory.join("listens")).await?;
+        Ok(listens.then_some(()).ok_or_else(|| "not yet".to_owned()))
     })
     .await?;
     t.delete::<Pod>("polite").await?;
