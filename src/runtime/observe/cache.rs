@@ -14,6 +14,8 @@ use crate::pod::{ObservedPod, PodName, PodUid};
 pub(super) struct Cache {
     state: Mutex<State>,
     members: watch::Sender<KnownPods>,
+    /// Whose turn it is to tell of members; taken before `state`.
+    telling: Mutex<()>,
 }
 
 #[derive(Default)]
@@ -64,7 +66,8 @@ impl Cache {
         }
         let shown = entry.shown.borrow().clone();
         state.drop_forgotten(&shown.uid);
-        self.update_members(&state);
+        drop(state);
+        self.update_members();
         shown
     }
 
@@ -83,9 +86,10 @@ impl Cache {
 
     /// The first full observation is in: from now on members are told.
     pub(super) fn open(&self) {
-        let state = self.lock();
+        let _turn = self.turn();
         if self.members.borrow().is_none() {
-            self.members.send_replace(Some(Arc::new(state.present())));
+            let present = self.lock().present();
+            self.members.send_replace(Some(Arc::new(present)));
         }
     }
 
@@ -104,10 +108,13 @@ impl Cache {
         self.lock().entries.retain(|_, entry| !entry.is_forgotten());
     }
 
-    fn update_members(&self, state: &State) {
+    /// Not under the lock of the state: whoever looks at the members' old value
+    /// keeps the new one waiting, and may be waiting for that lock itself.
+    fn update_members(&self) {
+        let _turn = self.turn();
+        let present = self.lock().present();
         self.members.send_if_modified(|members| match members {
             Some(known) => {
-                let present = state.present();
                 let changed = **known != present;
                 if changed {
                     *known = Arc::new(present);
@@ -116,6 +123,12 @@ impl Cache {
             }
             None => false,
         });
+    }
+
+    /// Members are gathered and told by one at a time, so that none are told
+    /// after newer ones.
+    fn turn(&self) -> MutexGuard<'_, ()> {
+        self.telling.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {

@@ -1,4 +1,5 @@
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -227,4 +228,31 @@ fn signs_come_again_until_they_are_settled() {
     signs.note("c".to_owned(), Sign::Reaped, begun);
     signs.settle("c");
     assert_eq!(signs.next_due(), None);
+}
+
+#[test]
+fn who_looks_at_the_members_keeps_nobody_from_the_pods() {
+    use std::sync::mpsc;
+    use std::thread;
+    let cache = Arc::new(Cache::default());
+    cache.open();
+    let members = cache.members();
+    let held = members.borrow();
+    let publisher = thread::spawn({
+        let cache = Arc::clone(&cache);
+        move || drop(cache.publish(running("a"), cache.take_ticket()))
+    });
+    // The pod is there while its name among the members has to wait.
+    let (done, seen) = mpsc::channel();
+    thread::spawn(move || {
+        while cache.present().is_empty() {
+            thread::yield_now();
+        }
+        drop(cache.watch(&PodUid::from("b"), &name("b")));
+        done.send(())
+    });
+    let seen = seen.recv_timeout(std::time::Duration::from_secs(20));
+    drop(held);
+    seen.expect("the pods can be looked at");
+    publisher.join().expect("published");
 }

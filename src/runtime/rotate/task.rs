@@ -83,7 +83,10 @@ impl LogRotationTask {
                 Some(done) = rotation.work.next(), if !rotation.work.is_empty() => {
                     rotation.done(done);
                 }
-                Ok(()) = members.changed() => rotation.meet(&members.borrow_and_update().clone()),
+                Ok(()) = members.changed() => {
+                    let known = members.borrow_and_update().clone();
+                    rotation.meet(&known);
+                }
                 Some(pod) = rotation.pods.next(), if !rotation.pods.is_empty() => {
                     rotation.observed(&pod);
                 }
