@@ -1,4 +1,9 @@
 //! The latest reading of every pod.
+//!
+//! The state has it, and watches only pass it on: nothing is told to a watch, nor
+//! read from one, under the state's lock. Whoever looks at a watched value keeps
+//! the next one waiting, and may ask for another pod, that is for the lock, while
+//! it looks.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -14,7 +19,8 @@ use crate::pod::{ObservedPod, PodName, PodUid};
 pub(super) struct Cache {
     state: Mutex<State>,
     members: watch::Sender<KnownPods>,
-    /// Whose turn it is to tell of members; taken before `state`.
+    /// Whose turn it is to tell, so that nothing is told after what is newer;
+    /// taken before `state`.
     telling: Mutex<()>,
 }
 
@@ -26,9 +32,10 @@ struct State {
 }
 
 struct Entry {
-    shown: watch::Sender<Arc<ObservedPod>>,
-    /// Of the reading that is shown; the first is never drawn.
+    latest: Arc<ObservedPod>,
+    /// Of the latest reading; the first is never drawn.
     ticket: Ticket,
+    watchers: Arc<watch::Sender<Arc<ObservedPod>>>,
 }
 
 /// The place of a reading in the order of readings.
@@ -48,27 +55,24 @@ impl Cache {
         let state = self.lock();
         state.entries.get(uid).map_or_else(
             || Arc::new(unread(uid, name)),
-            |entry| entry.shown.borrow().clone(),
+            |entry| Arc::clone(&entry.latest),
         )
     }
 
     /// Shows a reading unless one that began later is shown already, and
     /// returns what is shown now. Watchers wake only for new content.
     pub(super) fn publish(&self, pod: ObservedPod, ticket: Ticket) -> Arc<ObservedPod> {
-        let mut state = self.lock();
-        let entry = state
-            .entries
-            .entry(pod.uid.clone())
-            .or_insert_with(|| Entry::new(&pod.uid, &pod.name));
-        if ticket > entry.ticket {
-            entry.ticket = ticket;
-            entry.show(pod);
-        }
-        let shown = entry.shown.borrow().clone();
-        state.drop_forgotten(&shown.uid);
-        drop(state);
-        self.update_members();
-        shown
+        let _turn = self.turn();
+        let (latest, watchers) = self.lock().take_in(pod, ticket);
+        watchers.send_if_modified(|shown| {
+            // The time of the reading alone is no news.
+            let news = shown.sandboxes != latest.sandboxes || shown.containers != latest.containers;
+            *shown = Arc::clone(&latest);
+            news
+        });
+        let present = self.lock().present();
+        self.tell_members(present);
+        latest
     }
 
     pub(super) fn watch(&self, uid: &PodUid, name: &PodName) -> watch::Receiver<Arc<ObservedPod>> {
@@ -76,7 +80,7 @@ impl Cache {
             .entries
             .entry(uid.clone())
             .or_insert_with(|| Entry::new(uid, name))
-            .shown
+            .watchers
             .subscribe()
     }
 
@@ -95,12 +99,7 @@ impl Cache {
 
     /// Every pod of which something was there at its last reading.
     pub(super) fn present(&self) -> Vec<Arc<ObservedPod>> {
-        let state = self.lock();
-        let shown = state.entries.values().map(|entry| entry.shown.borrow());
-        shown
-            .filter(|pod| !pod.is_absent())
-            .map(|pod| pod.clone())
-            .collect()
+        self.lock().readings_of_present().cloned().collect()
     }
 
     /// Drops pods that are gone and that nobody watches any more.
@@ -108,11 +107,7 @@ impl Cache {
         self.lock().entries.retain(|_, entry| !entry.is_forgotten());
     }
 
-    /// Not under the lock of the state: whoever looks at the members' old value
-    /// keeps the new one waiting, and may be waiting for that lock itself.
-    fn update_members(&self) {
-        let _turn = self.turn();
-        let present = self.lock().present();
+    fn tell_members(&self, present: Vec<(PodUid, PodName)>) {
         self.members.send_if_modified(|members| match members {
             Some(known) => {
                 let changed = **known != present;
@@ -125,8 +120,6 @@ impl Cache {
         });
     }
 
-    /// Members are gathered and told by one at a time, so that none are told
-    /// after newer ones.
     fn turn(&self) -> MutexGuard<'_, ()> {
         self.telling.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -138,40 +131,53 @@ impl Cache {
 }
 
 impl State {
-    fn present(&self) -> Vec<(PodUid, PodName)> {
-        let shown = self.entries.values().map(|entry| entry.shown.borrow());
-        shown
-            .filter(|pod| !pod.is_absent())
-            .map(|pod| (pod.uid.clone(), pod.name.clone()))
-            .collect()
+    /// Keeps the reading unless a later one is there; what is the latest now,
+    /// and who is to be told.
+    fn take_in(
+        &mut self,
+        pod: ObservedPod,
+        ticket: Ticket,
+    ) -> (Arc<ObservedPod>, Arc<watch::Sender<Arc<ObservedPod>>>) {
+        let uid = pod.uid.clone();
+        let entry = self
+            .entries
+            .entry(uid.clone())
+            .or_insert_with(|| Entry::new(&pod.uid, &pod.name));
+        if ticket > entry.ticket {
+            entry.ticket = ticket;
+            entry.latest = Arc::new(pod);
+        }
+        let told = (Arc::clone(&entry.latest), Arc::clone(&entry.watchers));
+        if entry.is_forgotten() {
+            self.entries.remove(&uid);
+        }
+        told
     }
 
-    fn drop_forgotten(&mut self, uid: &PodUid) {
-        if self.entries.get(uid).is_some_and(Entry::is_forgotten) {
-            self.entries.remove(uid);
-        }
+    fn readings_of_present(&self) -> impl Iterator<Item = &Arc<ObservedPod>> {
+        let latest = self.entries.values().map(|entry| &entry.latest);
+        latest.filter(|pod| !pod.is_absent())
+    }
+
+    fn present(&self) -> Vec<(PodUid, PodName)> {
+        self.readings_of_present()
+            .map(|pod| (pod.uid.clone(), pod.name.clone()))
+            .collect()
     }
 }
 
 impl Entry {
     fn new(uid: &PodUid, name: &PodName) -> Self {
+        let latest = Arc::new(unread(uid, name));
         Self {
-            shown: watch::Sender::new(Arc::new(unread(uid, name))),
+            watchers: Arc::new(watch::Sender::new(Arc::clone(&latest))),
+            latest,
             ticket: Ticket(0),
         }
     }
 
-    fn show(&self, pod: ObservedPod) {
-        self.shown.send_if_modified(|shown| {
-            // The time of the reading alone is no news.
-            let news = shown.sandboxes != pod.sandboxes || shown.containers != pod.containers;
-            *shown = Arc::new(pod);
-            news
-        });
-    }
-
     fn is_forgotten(&self) -> bool {
-        self.shown.receiver_count() == 0 && self.shown.borrow().is_absent()
+        self.watchers.receiver_count() == 0 && self.latest.is_absent()
     }
 }
 

@@ -230,20 +230,18 @@ fn signs_come_again_until_they_are_settled() {
     assert_eq!(signs.next_due(), None);
 }
 
-#[test]
-fn who_looks_at_the_members_keeps_nobody_from_the_pods() {
+/// Whether another pod can be asked for while a value that a reading changes is
+/// looked at.
+fn others_can_be_asked_for(cache: &Arc<Cache>, looking: impl Sized) -> bool {
     use std::sync::mpsc;
     use std::thread;
-    let cache = Arc::new(Cache::default());
-    cache.open();
-    let members = cache.members();
-    let held = members.borrow();
     let publisher = thread::spawn({
-        let cache = Arc::clone(&cache);
+        let cache = Arc::clone(cache);
         move || drop(cache.publish(running("a"), cache.take_ticket()))
     });
-    // The pod is there while its name among the members has to wait.
-    let (done, seen) = mpsc::channel();
+    // The reading is there while those who watch have to wait for it.
+    let (done, asked) = mpsc::channel();
+    let cache = Arc::clone(cache);
     thread::spawn(move || {
         while cache.present().is_empty() {
             thread::yield_now();
@@ -251,8 +249,23 @@ fn who_looks_at_the_members_keeps_nobody_from_the_pods() {
         drop(cache.watch(&PodUid::from("b"), &name("b")));
         done.send(())
     });
-    let seen = seen.recv_timeout(std::time::Duration::from_secs(20));
-    drop(held);
-    seen.expect("the pods can be looked at");
+    let asked = asked.recv_timeout(std::time::Duration::from_secs(20));
+    drop(looking);
     publisher.join().expect("published");
+    asked.is_ok()
+}
+
+#[test]
+fn who_looks_at_the_members_keeps_nobody_from_the_pods() {
+    let cache = Arc::new(Cache::default());
+    cache.open();
+    let members = cache.members();
+    assert!(others_can_be_asked_for(&cache, members.borrow()));
+}
+
+#[test]
+fn who_looks_at_a_pod_keeps_nobody_from_the_others() {
+    let cache = Arc::new(Cache::default());
+    let pod = cache.watch(&PodUid::from("a"), &name("a"));
+    assert!(others_can_be_asked_for(&cache, pod.borrow()));
 }
