@@ -323,11 +323,14 @@ async fn ports_are_forwarded(t: Scene) -> anyhow::Result<()> {
         json!([agnhost, shell("echo", "exec nc -ll -p 9090 -e cat")]),
     )
     .await?;
+    // kubectl gives a forwarding up at the first connection that is refused.
+    let listening = "until netstat -ltn | grep -q :8080 && netstat -ltn | grep -q :9090; \
+        do usleep 50000; done";
+    let wait = ["exec", "p", "-c", "echo", "--", "sh", "-c", listening];
+    tokio::time::timeout(PATIENCE, t.kubectl(&wait))
+        .await??
+        .text()?;
     let web = Forward::start(&t, "p", 8080).await?;
-    poll_until("the server answers", PATIENCE, || async {
-        Ok(get(&web, "up").await.map_err(|error| format!("{error:#}")))
-    })
-    .await?;
     let requests = (0..20).map(|number| {
         let web = &web;
         async move {
