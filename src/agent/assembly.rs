@@ -241,6 +241,7 @@ impl Assembly {
         let deps = Arc::new(WorkerDeps {
             sandboxes: inputs.runtime.sandboxes,
             images: inputs.runtime.images,
+            streaming: inputs.runtime.streaming,
             observer: inputs.runtime.observer,
             volumes: Arc::new(HostVolumes::new(volumes, tokens, objects.clone())),
             cgroups: self.host.cgroups.clone(),

@@ -14,6 +14,7 @@ use serde::Serialize;
 use super::inputs::MountedVolumes;
 use super::model::WaitingReason;
 use super::observed::SandboxId;
+use super::probe::Verdicts;
 use super::spec::PresentImage;
 
 #[derive(Debug, Clone, PartialEq, Default, Serialize)]
@@ -91,6 +92,8 @@ pub struct ContainerMemory {
     /// The running instance was stopped because its definition changed: the
     /// next one starts whatever the restart policy says.
     pub redefined: bool,
+    /// What its probes have come to say.
+    pub probes: Verdicts,
 }
 
 #[derive(Debug, Clone, PartialEq, Default, Serialize)]

@@ -24,6 +24,7 @@ pub mod memory;
 pub mod model;
 pub mod observed;
 pub mod plan;
+pub mod probe;
 pub mod qos;
 pub mod quantity;
 pub mod reference;

@@ -35,7 +35,7 @@ pub use view::PodView;
 use crate::apiserver::{EventRecorder, ObjectRefs};
 use crate::cgroup::PodCgroups;
 use crate::pod::NodeFacts;
-use crate::runtime::{Images, Observer, Sandboxes};
+use crate::runtime::{Images, Observer, Sandboxes, Streaming};
 use crate::status::StatusHandle;
 use crate::volume::Volumes;
 
@@ -43,6 +43,8 @@ use crate::volume::Volumes;
 pub struct WorkerDeps {
     pub sandboxes: Arc<dyn Sandboxes>,
     pub images: Arc<dyn Images>,
+    /// Commands in containers, for probes and hooks.
+    pub streaming: Arc<dyn Streaming>,
     pub observer: Arc<dyn Observer>,
     pub volumes: Arc<dyn Volumes>,
     pub cgroups: Arc<dyn PodCgroups>,

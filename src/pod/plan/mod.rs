@@ -26,6 +26,7 @@ use super::facts::NodeFacts;
 use super::memory::PodMemory;
 use super::model::{DesiredPod, WaitOn, Wakeup};
 use super::observed::{ContainerId, ObservedPod, SandboxId};
+use super::probe::ProbeKind;
 
 /// Everything a plan depends on.
 #[derive(Debug, Clone, Copy)]
@@ -161,6 +162,8 @@ pub enum StopReason {
     DefinitionChanged,
     /// The runtime does not know its state; stopped to be sure.
     StateUnknown,
+    /// Its startup or liveness probe failed.
+    ProbeFailed(ProbeKind),
 }
 
 /// Decides what to do next for one pod. Total and deterministic.

@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use jiff::Timestamp;
 
 use crate::pod::plan::{Step, StopReason};
+use crate::pod::probe::ProbeKind;
 use crate::pod::{
     ContainerState, Intent, ObservedContainer, Origin, SandboxState, TerminationReason,
 };
@@ -195,6 +196,8 @@ fn describe(step: &Step) -> String {
                         StopReason::PodEnds => "pod ends",
                         StopReason::DefinitionChanged => "definition changed",
                         StopReason::StateUnknown => "state unknown",
+                        StopReason::ProbeFailed(ProbeKind::Startup) => "startup probe failed",
+                        StopReason::ProbeFailed(_) => "liveness probe failed",
                     };
                     format!("{} ({why}, grace {}s)", stop.name, stop.grace.as_secs())
                 })

@@ -72,6 +72,7 @@ impl World {
         let deps = Arc::new(WorkerDeps {
             sandboxes: Arc::new(runtime.clone()),
             images: Arc::new(runtime.clone()),
+            streaming: Arc::new(runtime.clone()),
             observer: Arc::new(runtime.clone()),
             volumes: self.disk.clone(),
             cgroups: self.disk.clone(),

@@ -1,0 +1,177 @@
+//! Starting a container: what it refers to, its files, its configuration.
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use k8s_openapi::api::core::v1::Container;
+
+use super::{Target, config_error, failure, no_such_container};
+use crate::error::chain;
+use crate::pod::containers::{find, kind_of};
+use crate::pod::inputs::{ContainerFiles, ResolvedRefs};
+use crate::pod::plan::NextAttempt;
+use crate::pod::render::{self, ContainerInput};
+use crate::pod::spec::PresentImage;
+use crate::pod::{ContainerId, Severity, WaitingReason, env, hosts};
+use crate::volume::{ContainerFilesRequest, TerminationLog};
+use crate::worker::step::{Outcome, StartFailure};
+
+impl Target {
+    pub(super) async fn start(
+        &self,
+        name: &str,
+        attempt: NextAttempt,
+        backoff: Option<Duration>,
+        image: Option<PresentImage>,
+    ) -> Result<(), StartFailure> {
+        let deps = &self.deps;
+        let container = find(&self.desired.pod, name).ok_or_else(|| no_such_container(name))?;
+        let sandbox = self
+            .observed
+            .ready_sandbox()
+            .ok_or_else(|| config_error("the pod has no sandbox".into()))?;
+        let image = image.ok_or_else(|| config_error("the image is not known".into()))?;
+        let refs = self.resolve_refs().await?;
+        let attempt = match attempt {
+            NextAttempt::Number(attempt) => attempt,
+            NextAttempt::FromLogs => deps
+                .sandboxes
+                .last_logged_attempt(&self.desired.uid, &self.desired.name, name)
+                .await
+                .map_or(0, |last| last.saturating_add(1)),
+        };
+        let files = self.write_files(container, &sandbox.ips).await?;
+        let spec = render::container(&ContainerInput {
+            pod: &self.desired,
+            container,
+            attempt,
+            backoff,
+            image: &image,
+            sandbox_ips: &sandbox.ips,
+            volumes: &self.volumes,
+            files: &files,
+            refs: &refs,
+            node: &deps.node,
+        })?;
+        let sandbox_spec = render::sandbox(&self.desired, sandbox.attempt, &deps.node)?;
+        let id = deps
+            .sandboxes
+            .create_container(&sandbox.id, &spec, &sandbox_spec)
+            .await
+            .map_err(|error| failure(WaitingReason::CreateContainerError, &error))?;
+        self.container_event(
+            name,
+            Severity::Normal,
+            "Created",
+            "Container created".into(),
+        );
+        self.start_created(name, &id).await
+    }
+
+    /// The files that a container gets beside its volumes.
+    async fn write_files(
+        &self,
+        container: &Container,
+        pod_ips: &[IpAddr],
+    ) -> Result<ContainerFiles, StartFailure> {
+        let deps = &self.deps;
+        let request = ContainerFilesRequest {
+            uid: self.desired.uid.clone(),
+            container: container.name.clone(),
+            etc_hosts: hosts::render(
+                &self.desired,
+                container,
+                pod_ips,
+                &(deps.etc_hosts)(),
+                &deps.node.dns.cluster_domain,
+            ),
+            termination_log: match container.termination_message_path.as_deref() {
+                None | Some("") => TerminationLog::NotWanted,
+                Some(_) => TerminationLog::Wanted,
+            },
+        };
+        let files = deps.volumes.container_files(&request).await;
+        files.map_err(|error| config_error(chain(&error).to_string()))
+    }
+
+    pub(super) async fn start_created(
+        &self,
+        name: &str,
+        id: &ContainerId,
+    ) -> Result<(), StartFailure> {
+        self.deps
+            .sandboxes
+            .start_container(id)
+            .await
+            .map_err(|error| failure(WaitingReason::RunContainerError, &error))?;
+        self.container_event(
+            name,
+            Severity::Normal,
+            "Started",
+            "Container started".into(),
+        );
+        Ok(())
+    }
+
+    pub(super) fn report_start(
+        &self,
+        container: String,
+        result: Result<(), StartFailure>,
+    ) -> Outcome {
+        let failure = result.as_ref().err().map(|failure| failure.reason);
+        let kind = kind_of(&self.desired.pod, &container);
+        self.deps.metrics.container(kind, failure);
+        if let Err(failure) = &result {
+            self.start_failed(&container, &failure.message);
+        }
+        Outcome::Start { container, result }
+    }
+
+    /// The objects that the environment refers to. What does not exist is left
+    /// out; whether that matters is for the renderer to say.
+    async fn resolve_refs(&self) -> Result<ResolvedRefs, StartFailure> {
+        let wanted = render::refs(&self.desired.pod);
+        let namespace = &self.desired.name.namespace;
+        let objects = &self.deps.objects;
+        let unreadable = |error| config_error(chain(&error).to_string());
+        let mut refs = ResolvedRefs {
+            service_env: self.service_env()?,
+            ..ResolvedRefs::default()
+        };
+        for name in wanted.config_maps {
+            let found = objects.config_map(namespace, &name).await;
+            if let Some(map) = found.map_err(unreadable)? {
+                refs.config_maps.insert(name, map);
+            }
+        }
+        for name in wanted.secrets {
+            let found = objects.secret(namespace, &name).await;
+            if let Some(secret) = found.map_err(unreadable)? {
+                refs.secrets.insert(name, secret);
+            }
+        }
+        Ok(refs)
+    }
+
+    fn service_env(&self) -> Result<Vec<(String, String)>, StartFailure> {
+        let Some(services) = self.deps.services.borrow().clone() else {
+            return if self.desired.origin.is_static() {
+                Ok(Vec::new())
+            } else {
+                Err(config_error(
+                    "services have not yet been read at least once, cannot construct envvars"
+                        .into(),
+                ))
+            };
+        };
+        let links = self
+            .desired
+            .pod
+            .spec
+            .as_ref()
+            .and_then(|spec| spec.enable_service_links)
+            .unwrap_or(true);
+        let namespace = &self.desired.name.namespace;
+        Ok(env::service_env(&services, namespace, links))
+    }
+}
