@@ -91,6 +91,11 @@ const RULES: &[Rule] = &[
         uses: &["pod", "runtime", "volume", "cgroup", "status", "apiserver"],
     },
     Rule {
+        module: "worker::handler",
+        powers: &[Async, Network],
+        uses: &["pod"],
+    },
+    Rule {
         module: "worker::heartbeat",
         powers: &[Async, Clock],
         uses: &[],

@@ -9,6 +9,7 @@
 //! could not lose.
 
 mod apply;
+mod handler;
 mod heartbeat;
 mod manager;
 mod memory;

@@ -5,6 +5,11 @@
 //! be stopped. Verdicts speak of one instance; those of another count for
 //! nothing.
 
+pub mod http;
+mod target;
+
+pub use target::{PortError, authority, resolve_port};
+
 use k8s_openapi::api::core::v1::Container;
 use serde::Serialize;
 
