@@ -110,7 +110,7 @@ pub(crate) fn instance(
         image: "img".into(),
         image_ref: "img@sha256:0".into(),
         stamp: ContainerStamp {
-            hash: hash::container(spec),
+            hash: hash::container(&spec),
             backoff: None,
         },
         user: None,

@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use serde::Serialize;
 
 use super::model::{PodName, PodUid};
+use super::observed::ContainerId;
 
 /// CRI `PodSandboxConfig` (upstream-compatible content).
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -115,6 +116,9 @@ pub struct ContainerSpec {
     pub tty: bool,
     pub resources: LinuxResources,
     pub security: ContainerSecurity,
+    /// The container whose process namespace it joins, whatever its own
+    /// security says (CRI's TARGET): what an ephemeral container looks at.
+    pub process_target: Option<ContainerId>,
 }
 
 /// The runtime's own ID of an image that is present.

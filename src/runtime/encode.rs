@@ -86,7 +86,10 @@ pub(super) fn container_config(
         tty: spec.tty,
         linux: Some(cri::LinuxContainerConfig {
             resources: Some(resources(&spec.resources)),
-            security_context: Some(container_security(&spec.security)),
+            security_context: Some(cri::LinuxContainerSecurityContext {
+                namespace_options: Some(container_namespaces(spec)),
+                ..container_security(&spec.security)
+            }),
         }),
         stop_signal: cri::Signal::RuntimeDefault.into(),
     }
@@ -183,6 +186,18 @@ fn namespaces(namespaces: Namespaces) -> cri::NamespaceOption {
         pid: namespace_mode(namespaces.pid).into(),
         ipc: namespace_mode(namespaces.ipc).into(),
         target_id: String::new(),
+    }
+}
+
+fn container_namespaces(spec: &ContainerSpec) -> cri::NamespaceOption {
+    let own = namespaces(spec.security.namespaces);
+    match &spec.process_target {
+        Some(target) => cri::NamespaceOption {
+            pid: cri::NamespaceMode::Target.into(),
+            target_id: target.0.clone(),
+            ..own
+        },
+        None => own,
     }
 }
 

@@ -198,6 +198,7 @@ impl Node {
             tty: false,
             resources: LinuxResources::default(),
             security: security(),
+            process_target: None,
         }
     }
 }

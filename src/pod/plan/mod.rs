@@ -164,6 +164,8 @@ pub enum StopReason {
     StateUnknown,
     /// Its startup or liveness probe failed.
     ProbeFailed(ProbeKind),
+    /// An exit that restarts all containers of the pod.
+    RestartOfAll,
 }
 
 /// Decides what to do next for one pod. Total and deterministic.

@@ -14,7 +14,7 @@ use crate::pod::downward::PodView;
 use crate::pod::facts::NodeFacts;
 use crate::pod::inputs::{ContainerFiles, MountedVolumes, ResolvedRefs};
 use crate::pod::model::DesiredPod;
-use crate::pod::observed::ContainerStamp;
+use crate::pod::observed::{ContainerId, ContainerStamp};
 use crate::pod::spec::{ContainerSpec, PresentImage};
 use crate::pod::{env, hash, resources, stamp};
 
@@ -23,6 +23,8 @@ use crate::pod::{env, hash, resources, stamp};
 pub struct ContainerInput<'a> {
     pub pod: &'a DesiredPod,
     pub container: &'a Container,
+    /// The instance whose processes the container is to see.
+    pub process_target: Option<&'a ContainerId>,
     /// The restart count of the instance.
     pub attempt: u32,
     /// The crash back-off in force, to be found again by later processes.
@@ -72,6 +74,7 @@ pub fn container(input: &ContainerInput<'_>) -> Result<ContainerSpec, RenderErro
         tty: container.tty.unwrap_or(false),
         resources: linux::of_container(pod, container, node),
         security: security::of_container(pod, container, input.image.user.as_ref(), node)?,
+        process_target: input.process_target.cloned(),
         envs: env.into_iter().collect(),
     })
 }

@@ -62,6 +62,7 @@ impl Given {
         super::container(&ContainerInput {
             pod,
             container,
+            process_target: None,
             attempt: 2,
             backoff: Some(Duration::from_secs(40)),
             image: &PresentImage {

@@ -90,6 +90,7 @@ fn container() -> ContainerSpec {
         tty: true,
         resources: some_resources(),
         security: security(),
+        process_target: None,
     }
 }
 
@@ -125,6 +126,28 @@ fn a_sandbox_as_cri() {
 #[test]
 fn a_container_as_cri() {
     insta::assert_debug_snapshot!(container_config(&container(), "runsc"));
+}
+
+#[test]
+fn a_container_may_join_the_processes_of_another() {
+    let joined = container_config(
+        &ContainerSpec {
+            process_target: Some(ContainerId("app-0".to_owned())),
+            ..container()
+        },
+        "",
+    );
+    let options = joined
+        .linux
+        .and_then(|linux| linux.security_context)
+        .and_then(|security| security.namespace_options)
+        .expect("namespaces");
+    assert_eq!(
+        (options.pid(), options.target_id.as_str()),
+        (cri::NamespaceMode::Target, "app-0")
+    );
+    let own = namespaces(NAMESPACES);
+    assert_eq!((options.network, options.ipc), (own.network, own.ipc));
 }
 
 #[test]

@@ -198,6 +198,7 @@ fn describe(step: &Step) -> String {
                         StopReason::StateUnknown => "state unknown",
                         StopReason::ProbeFailed(ProbeKind::Startup) => "startup probe failed",
                         StopReason::ProbeFailed(_) => "liveness probe failed",
+                        StopReason::RestartOfAll => "all containers are restarted",
                     };
                     format!("{} ({why}, grace {}s)", stop.name, stop.grace.as_secs())
                 })

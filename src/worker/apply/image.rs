@@ -32,7 +32,7 @@ impl Target {
         let pod = &self.desired.pod;
         let container = find(pod, name).ok_or_else(|| no_such_container(name))?;
         let refs = self.resolve_pull_secrets().await;
-        let request = render::image_request(&self.desired, container, &refs)?;
+        let request = render::image_request(&self.desired, &container, &refs)?;
         let progress = |event| self.image_event(name, &request.image, &event);
         self.deps
             .images

@@ -7,7 +7,7 @@ use k8s_openapi::api::core::v1::Container;
 
 use super::{Target, config_error, failure, no_such_container};
 use crate::error::chain;
-use crate::pod::containers::{find, kind_of};
+use crate::pod::containers::{find, find_ephemeral, kind_of};
 use crate::pod::inputs::{ContainerFiles, ResolvedRefs};
 use crate::pod::plan::NextAttempt;
 use crate::pod::render::{self, ContainerInput};
@@ -26,11 +26,13 @@ impl Target {
     ) -> Result<(), StartFailure> {
         let deps = &self.deps;
         let container = find(&self.desired.pod, name).ok_or_else(|| no_such_container(name))?;
+        let container = container.as_ref();
         let sandbox = self
             .observed
             .ready_sandbox()
             .ok_or_else(|| config_error("the pod has no sandbox".into()))?;
         let image = image.ok_or_else(|| config_error("the image is not known".into()))?;
+        let process_target = self.process_target(name)?;
         let refs = self.resolve_refs().await?;
         let attempt = match attempt {
             NextAttempt::Number(attempt) => attempt,
@@ -44,6 +46,7 @@ impl Target {
         let spec = render::container(&ContainerInput {
             pod: &self.desired,
             container,
+            process_target: process_target.as_ref(),
             attempt,
             backoff,
             image: &image,
@@ -66,6 +69,20 @@ impl Target {
             "Container created".into(),
         );
         self.start_created(name, &id).await
+    }
+
+    /// The instance whose processes an ephemeral container asks to see.
+    fn process_target(&self, name: &str) -> Result<Option<ContainerId>, StartFailure> {
+        let ephemeral = find_ephemeral(&self.desired.pod, name);
+        let target = ephemeral.and_then(|container| container.target_container_name.as_deref());
+        let Some(target) = target.filter(|target| !target.is_empty()) else {
+            return Ok(None);
+        };
+        let instance = self
+            .observed
+            .newest(target)
+            .ok_or_else(|| config_error(format!("unable to find target container {target}")))?;
+        Ok(Some(instance.id.clone()))
     }
 
     /// The files that a container gets beside its volumes.

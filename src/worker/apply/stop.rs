@@ -29,7 +29,9 @@ impl Target {
 
     async fn stop_container(&self, stop: &StopContainer) -> Result<(), String> {
         let message = match stop.why {
-            StopReason::PodEnds => format!("Stopping container {}", stop.name),
+            StopReason::PodEnds | StopReason::RestartOfAll => {
+                format!("Stopping container {}", stop.name)
+            }
             StopReason::DefinitionChanged => format!(
                 "Container {} definition changed, will be restarted",
                 stop.name
