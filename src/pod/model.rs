@@ -141,7 +141,13 @@ pub enum TerminationReason {
     /// The runtime runs it and no source ever named it to this process.
     Orphaned,
     /// Ended by this node with a `Failed` status (eviction, deadline, shutdown).
-    Failed { reason: String, message: String },
+    Failed {
+        reason: String,
+        message: String,
+        /// Message of the condition `DisruptionTarget`, for an end that is no
+        /// fault of the pod's (eviction, preemption, shutdown).
+        disruption: Option<String>,
+    },
 }
 
 /// Which sources have delivered at least once.
@@ -175,6 +181,7 @@ pub struct DesiredPods {
 pub enum WaitingReason {
     ContainerCreating,
     PodInitializing,
+    RestartingAllContainers,
     CrashLoopBackOff,
     ImagePullBackOff,
     ErrImagePull,
@@ -194,6 +201,7 @@ impl WaitingReason {
         match self {
             Self::ContainerCreating => "ContainerCreating",
             Self::PodInitializing => "PodInitializing",
+            Self::RestartingAllContainers => "RestartingAllContainers",
             Self::CrashLoopBackOff => "CrashLoopBackOff",
             Self::ImagePullBackOff => "ImagePullBackOff",
             Self::ErrImagePull => "ErrImagePull",

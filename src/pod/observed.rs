@@ -87,12 +87,7 @@ impl ObservedPod {
 
     /// Containers that are running, or that may be (state unknown).
     pub fn live_containers(&self) -> impl Iterator<Item = &ObservedContainer> {
-        self.containers.iter().filter(|c| {
-            matches!(
-                c.state,
-                ContainerState::Running { .. } | ContainerState::Unknown
-            )
-        })
+        self.containers.iter().filter(|c| c.state.is_live())
     }
 }
 
@@ -134,6 +129,17 @@ pub struct ObservedContainer {
     pub user: Option<LinuxUser>,
 }
 
+impl ObservedContainer {
+    /// How it ended; `None` if it has not.
+    #[must_use]
+    pub fn exit(&self) -> Option<&Exit> {
+        match &self.state {
+            ContainerState::Exited(exit) => Some(exit),
+            _ => None,
+        }
+    }
+}
+
 /// The facts that the agent leaves on a container so that a later process can
 /// go on from them (annotations `io.kubernetes.container.*` and our own).
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
@@ -157,6 +163,14 @@ pub enum ContainerState {
     Unknown,
 }
 
+impl ContainerState {
+    /// Whether it runs, or may run.
+    #[must_use]
+    pub fn is_live(&self) -> bool {
+        matches!(self, Self::Running { .. } | Self::Unknown)
+    }
+}
+
 /// How a container ended.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Exit {
@@ -169,6 +183,15 @@ pub struct Exit {
     /// `None` if it never started.
     pub started_at: Option<Timestamp>,
     pub finished_at: Timestamp,
+}
+
+impl Exit {
+    /// Whether the container did its work. One that was killed for want of
+    /// memory did not, whatever its first process says.
+    #[must_use]
+    pub fn is_success(&self) -> bool {
+        self.code == 0 && self.reason != "OOMKilled"
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]

@@ -58,22 +58,10 @@ pub fn unsupported(pod: &Pod) -> Vec<Unsupported> {
         pod_level(spec, &mut found);
         for (index, container) in spec.init_containers.iter().flatten().enumerate() {
             let path = format!("spec.initContainers[{index}]");
-            if container.restart_policy.as_deref() == Some("Always") {
-                found.refuse(
-                    format!("{path}.restartPolicy"),
-                    "restartable init containers (sidecars) are not supported yet",
-                );
-            }
             container_level(&path, container, &mut found);
         }
         for (index, container) in spec.containers.iter().enumerate() {
             let path = format!("spec.containers[{index}]");
-            if is_set(container.restart_policy.as_deref()) {
-                found.refuse(
-                    format!("{path}.restartPolicy"),
-                    "a container's own restart policy is not supported yet",
-                );
-            }
             container_level(&path, container, &mut found);
         }
         for (index, volume) in spec.volumes.iter().flatten().enumerate() {
@@ -141,18 +129,6 @@ fn pod_level(spec: &PodSpec, found: &mut Findings) {
         );
     }
     sysctls(spec, found);
-    if has_items(spec.ephemeral_containers.as_ref()) {
-        found.warn(
-            "spec.ephemeralContainers".into(),
-            "ephemeral containers are not started yet",
-        );
-    }
-    if has_items(spec.readiness_gates.as_ref()) {
-        found.warn(
-            "spec.readinessGates".into(),
-            "readiness gates do not hold back readiness yet",
-        );
-    }
     let resources = spec.resources.as_ref();
     if resources.is_some_and(|resources| resources.limits.is_some() || resources.requests.is_some())
     {
@@ -180,12 +156,6 @@ fn sysctls(spec: &PodSpec, found: &mut Findings) {
 }
 
 fn container_level(path: &str, container: &Container, found: &mut Findings) {
-    if has_items(container.restart_policy_rules.as_ref()) {
-        found.refuse(
-            format!("{path}.restartPolicyRules"),
-            "restart rules are not supported yet",
-        );
-    }
     let claims = container
         .resources
         .as_ref()

@@ -11,6 +11,8 @@ use k8s_openapi::api::core::v1::{
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::{Ending, StatusUpdate};
+use crate::pod::containers::{init, regular};
+use crate::pod::plan::{AfterExit, after_exit, may_restart_all};
 
 /// Condition types that a node agent owns: set and removed by us alone.
 const OWNED: [&str; 8] = [
@@ -53,7 +55,7 @@ pub(super) fn merge(api: &Pod, update: &StatusUpdate, now: Timestamp) -> PodStat
         new.pod_ips.clone_from(&old.pod_ips);
     }
     if let Some(spec) = &api.spec {
-        keep_containers(spec, old, &mut new);
+        keep_containers(api, old, &mut new);
         cut_messages(spec, &mut new);
     }
     new.conditions = merge_conditions(old, &new, now);
@@ -165,31 +167,43 @@ fn withdraw_readiness(phase: Option<&str>, conditions: &mut [PodCondition]) {
 
 /// Restart counts never fall, and a container that may not be restarted does
 /// not come back from its end.
-fn keep_containers(spec: &PodSpec, old: &PodStatus, new: &mut PodStatus) {
-    let init = spec.init_containers.as_deref().unwrap_or_default();
+fn keep_containers(pod: &Pod, old: &PodStatus, new: &mut PodStatus) {
     keep_list(
-        &Rules::new(spec, init),
+        pod,
+        init(pod),
         old.init_container_statuses.as_deref(),
         new.init_container_statuses.as_mut(),
     );
     keep_list(
-        &Rules::new(spec, &spec.containers),
+        pod,
+        regular(pod),
         old.container_statuses.as_deref(),
         new.container_statuses.as_mut(),
     );
+    // Ephemeral containers run once.
     keep_list(
-        &Rules::new(spec, &[]),
+        pod,
+        &[],
         old.ephemeral_container_statuses.as_deref(),
         new.ephemeral_container_statuses.as_mut(),
     );
 }
 
+/// `containers`: the definitions of those that may ever come back.
 fn keep_list(
-    rules: &Rules<'_>,
+    pod: &Pod,
+    containers: &[Container],
     old: Option<&[ContainerStatus]>,
     new: Option<&mut Vec<ContainerStatus>>,
 ) {
     let old = old.unwrap_or_default();
+    let all_may_restart = may_restart_all(pod);
+    let may_restart = |name: &str, end: &ContainerStateTerminated| {
+        let container = containers.iter().find(|c| c.name == name);
+        container.is_some_and(|container| {
+            all_may_restart || after_exit(pod, container, end.exit_code) != AfterExit::Stays
+        })
+    };
     for status in new.into_iter().flatten() {
         let Some(before) = old.iter().find(|before| before.name == status.name) else {
             continue;
@@ -197,7 +211,7 @@ fn keep_list(
         let restart_count = status.restart_count.max(before.restart_count);
         if let Some(end) = terminated(before.state.as_ref())
             && terminated(status.state.as_ref()).is_none()
-            && !rules.may_restart(&status.name, end)
+            && !may_restart(&status.name, end)
         {
             *status = before.clone();
         }
@@ -207,58 +221,6 @@ fn keep_list(
 
 fn terminated(state: Option<&ContainerState>) -> Option<&ContainerStateTerminated> {
     state.and_then(|state| state.terminated.as_ref())
-}
-
-/// When containers of one list may be restarted.
-struct Rules<'a> {
-    pod_policy: &'a str,
-    containers: &'a [Container],
-    all_may_restart: bool,
-}
-
-impl<'a> Rules<'a> {
-    fn new(spec: &'a PodSpec, containers: &'a [Container]) -> Self {
-        let restarts_all = |container: &Container| {
-            let rules = container.restart_policy_rules.as_deref();
-            rules
-                .unwrap_or_default()
-                .iter()
-                .any(|rule| rule.action == "RestartAllContainers")
-        };
-        let init = spec.init_containers.as_deref().unwrap_or_default();
-        Self {
-            pod_policy: spec.restart_policy.as_deref().unwrap_or("Always"),
-            containers,
-            all_may_restart: init.iter().chain(&spec.containers).any(restarts_all),
-        }
-    }
-
-    fn may_restart(&self, name: &str, end: &ContainerStateTerminated) -> bool {
-        if self.all_may_restart {
-            return true;
-        }
-        let Some(container) = self.containers.iter().find(|c| c.name == name) else {
-            // Ephemeral containers run once.
-            return false;
-        };
-        let rules = container.restart_policy_rules.as_deref();
-        let matches_rule = rules.unwrap_or_default().iter().any(|rule| {
-            rule.exit_codes.as_ref().is_some_and(|codes| {
-                let is_listed = codes
-                    .values
-                    .iter()
-                    .flatten()
-                    .any(|&code| code == end.exit_code);
-                (codes.operator == "In") == is_listed
-            })
-        });
-        let policy = container.restart_policy.as_deref();
-        match policy.unwrap_or(self.pod_policy) {
-            "Always" => true,
-            "OnFailure" => matches_rule || end.exit_code != 0,
-            _ => matches_rule,
-        }
-    }
 }
 
 /// Cuts each termination message to its container's share.

@@ -2,22 +2,24 @@
 
 use std::time::Duration;
 
-use k8s_openapi::api::core::v1::Container;
+use k8s_openapi::api::core::v1::{Container, Pod};
 
-use super::restart::{CrashBackoff, crash_backoff, may_restart};
+use super::restart::{CrashBackoff, crash_backoff, runs_again};
 use super::{NextAttempt, PlanInput, Step, StopContainer, StopReason};
-use crate::pod::containers::{init, kind_of, regular, restart_policy, termination_grace};
-use crate::pod::hash;
+use crate::pod::containers::{
+    as_container, ephemeral, init, is_sidecar, kind_of, regular, stop_grace,
+};
 use crate::pod::memory::ImageProgress;
 use crate::pod::model::{WaitOn, Wakeup};
 use crate::pod::observed::{
     ContainerState, Exit, ObservedContainer, ObservedPod, ObservedSandbox, SandboxId,
 };
+use crate::pod::{hash, probe};
 
 /// Who takes a sandbox down kills its containers first. A container restarted
 /// in between would only fail, so an exit is given this long to be the whole
 /// story.
-const SETTLING: Duration = Duration::from_millis(500);
+pub(super) const SETTLING: Duration = Duration::from_millis(500);
 
 /// The sum of all containers' decisions.
 #[derive(Debug, Default)]
@@ -44,8 +46,8 @@ enum Need {
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Rest {
     Running,
-    Succeeded,
-    Failed,
+    /// It has exited, and stays so.
+    Over,
 }
 
 struct Start {
@@ -56,64 +58,136 @@ struct Start {
 
 /// Decides for all containers of a pod that has, or is to get, `sandbox`.
 pub(super) fn decide(input: &PlanInput<'_>, sandbox: Option<&ObservedSandbox>) -> Containers {
-    let sandbox = sandbox.map(|s| &s.id);
     let mut out = Containers::default();
-    if initialised(input.observed, &input.desired.pod, sandbox) {
-        decide_regular(input, sandbox, &mut out);
-    } else {
-        decide_init(input, sandbox, &mut out);
+    decide_ephemeral(input, sandbox, &mut out);
+    let here = Here {
+        observed: input.observed,
+        sandbox: sandbox.map(|s| &s.id),
+    };
+    if decide_init(input, here, &mut out) {
+        decide_regular(input, here, &mut out);
     }
     out
 }
 
-/// Init work belongs to a sandbox: a new one runs it again. Once an app
-/// container was created in this sandbox, init is over, whatever records of it
-/// are left.
-fn initialised(
-    observed: &ObservedPod,
-    pod: &k8s_openapi::api::core::v1::Pod,
-    sandbox: Option<&SandboxId>,
-) -> bool {
-    let here = |c: &ObservedContainer| Some(&c.sandbox) == sandbox;
-    let Some(last) = init(pod).last() else {
-        return true;
-    };
-    regular(pod)
-        .iter()
-        .any(|c| observed.newest(&c.name).is_some_and(here))
-        || observed.newest(&last.name).is_some_and(|c| {
-            here(c) && matches!(&c.state, ContainerState::Exited(exit) if exit.code == 0)
-        })
+/// The pod as its present sandbox has it.
+#[derive(Clone, Copy)]
+struct Here<'a> {
+    observed: &'a ObservedPod,
+    sandbox: Option<&'a SandboxId>,
 }
 
-/// One init container at a time, in order.
-fn decide_init(input: &PlanInput<'_>, sandbox: Option<&SandboxId>, out: &mut Containers) {
-    for container in init(&input.desired.pod) {
-        let newest = input
-            .observed
-            .newest(&container.name)
-            .filter(|c| Some(&c.sandbox) == sandbox);
-        if let Some(ObservedContainer {
-            state: ContainerState::Exited(exit),
-            ..
-        }) = newest
-            && exit.code == 0
-        {
-            continue;
-        }
-        // Only instances of this sandbox count for order, but restart counts
-        // go on from whatever instance came last.
-        let need = need(input, container, newest, true);
-        if matches!(need, Need::Nothing(Rest::Failed)) {
-            out.finished = true;
-            return;
-        }
-        out.take(input, container, need, false);
-        return;
+impl<'a> Here<'a> {
+    /// The newest instance of the container, if it lives in this sandbox.
+    fn newest(self, container: &Container) -> Option<&'a ObservedContainer> {
+        let newest = self.observed.newest(&container.name)?;
+        (Some(&newest.sandbox) == self.sandbox).then_some(newest)
     }
 }
 
-fn decide_regular(input: &PlanInput<'_>, sandbox: Option<&SandboxId>, out: &mut Containers) {
+/// Each ephemeral container is started once, as soon as there is a sandbox, and
+/// holds up nobody.
+fn decide_ephemeral(
+    input: &PlanInput<'_>,
+    sandbox: Option<&ObservedSandbox>,
+    out: &mut Containers,
+) {
+    let Some(sandbox) = sandbox else { return };
+    let pod = &input.desired.pod;
+    for ephemeral in ephemeral(pod) {
+        let container = as_container(ephemeral);
+        let need = match input.observed.newest(&container.name) {
+            None if has_run_before(pod, &container.name) => continue,
+            None => Need::Start(first_start()),
+            Some(instance) => match &instance.state {
+                ContainerState::Created if instance.sandbox == sandbox.id => {
+                    Need::StartCreated(instance.id.clone())
+                }
+                ContainerState::Unknown => {
+                    let why = StopReason::StateUnknown;
+                    Need::Stop(stop(input, &container, instance, why))
+                }
+                _ => continue,
+            },
+        };
+        out.take(input, &container, need, false);
+    }
+}
+
+/// Whether readers were told that the ephemeral container ran: its record may
+/// be gone.
+fn has_run_before(pod: &Pod, name: &str) -> bool {
+    let statuses = pod
+        .status
+        .as_ref()
+        .and_then(|status| status.ephemeral_container_statuses.as_deref())
+        .unwrap_or_default();
+    let state = statuses
+        .iter()
+        .find(|status| status.name == name)
+        .and_then(|status| status.state.as_ref());
+    state.is_some_and(|state| state.running.is_some() || state.terminated.is_some())
+}
+
+/// Init containers in order, one at a time, and the sidecars that were come to.
+/// True if the app containers may run.
+///
+/// Init work belongs to a sandbox: a new one runs it again. Whatever stands
+/// before the last init container that was begun has been passed, whatever
+/// records of it are left; once an app container was created, all have.
+fn decide_init(input: &PlanInput<'_>, here: Here<'_>, out: &mut Containers) -> bool {
+    let pod = &input.desired.pod;
+    let containers = init(pod);
+    let passed = if regular(pod).iter().any(|c| here.newest(c).is_some()) {
+        containers.len()
+    } else {
+        let last_begun = containers.iter().rposition(|c| here.newest(c).is_some());
+        last_begun.unwrap_or(0)
+    };
+    for (index, container) in containers.iter().enumerate() {
+        let newest = here.newest(container);
+        let is_passed = index < passed;
+        if is_sidecar(container) {
+            let need = need(input, container, newest, true);
+            out.take(input, container, need, false);
+            let has_started = newest.is_some_and(|newest| {
+                let memory = input.memory.container(&container.name);
+                probe::started(container, newest, &memory)
+            });
+            if !is_passed && !has_started {
+                return false;
+            }
+        } else if !is_passed && !decide_init_step(input, container, newest, out) {
+            return false;
+        }
+    }
+    true
+}
+
+/// A regular init container whose turn it is. True if it is done.
+fn decide_init_step(
+    input: &PlanInput<'_>,
+    container: &Container,
+    newest: Option<&ObservedContainer>,
+    out: &mut Containers,
+) -> bool {
+    match newest.map(|newest| &newest.state) {
+        Some(ContainerState::Exited(exit)) if exit.is_success() => return true,
+        // Its image may have been changed; that is for its next run.
+        Some(ContainerState::Running { .. }) => return false,
+        _ => {}
+    }
+    // Only instances of this sandbox count for order, but restart counts go on
+    // from whatever instance came last.
+    let need = need(input, container, newest, true);
+    if matches!(need, Need::Nothing(_)) {
+        out.finished = true;
+    }
+    out.take(input, container, need, false);
+    false
+}
+
+fn decide_regular(input: &PlanInput<'_>, here: Here<'_>, out: &mut Containers) {
     let mut at_rest = 0;
     // An app container's first start waits for the first starts before it, so
     // that authors can rely on the order; restarts wait for nobody.
@@ -121,9 +195,9 @@ fn decide_regular(input: &PlanInput<'_>, sandbox: Option<&SandboxId>, out: &mut 
     let containers = regular(&input.desired.pod);
     for container in containers {
         let newest = input.observed.newest(&container.name);
-        let started_here = newest.is_some_and(|c| Some(&c.sandbox) == sandbox);
+        let started_here = here.newest(container).is_some();
         let need = need(input, container, newest, started_here);
-        if matches!(need, Need::Nothing(Rest::Succeeded | Rest::Failed)) {
+        if matches!(need, Need::Nothing(Rest::Over)) {
             at_rest += 1;
         }
         let holds = out.take(input, container, need, held_up && !started_here);
@@ -141,16 +215,12 @@ fn need(
     in_this_sandbox: bool,
 ) -> Need {
     let Some(newest) = newest else {
-        let attempt = input
-            .observed
-            .newest(&container.name)
-            .map_or(NextAttempt::FromLogs, |c| {
-                NextAttempt::Number(c.attempt.saturating_add(1))
-            });
+        let before = input.observed.newest(&container.name);
         return Need::Start(Start {
-            attempt,
-            not_before: None,
-            backoff: None,
+            attempt: before.map_or(NextAttempt::FromLogs, |c| {
+                NextAttempt::Number(c.attempt.saturating_add(1))
+            }),
+            ..first_start()
         });
     };
     let hash = hash::container(container);
@@ -164,34 +234,47 @@ fn need(
             Need::StartCreated(newest.id.clone())
         }
         ContainerState::Created => Need::Start(fresh()),
-        ContainerState::Running { .. } if newest.stamp.hash != hash => {
-            Need::Stop(stop(input, newest, StopReason::DefinitionChanged))
+        ContainerState::Running { .. } => {
+            let memory = input.memory.container(&container.name);
+            let why = if newest.stamp.hash == hash {
+                probe::failed(container, newest, &memory).map(StopReason::ProbeFailed)
+            } else {
+                Some(StopReason::DefinitionChanged)
+            };
+            why.map_or(Need::Nothing(Rest::Running), |why| {
+                Need::Stop(stop(input, container, newest, why))
+            })
         }
-        ContainerState::Running { .. } => Need::Nothing(Rest::Running),
-        ContainerState::Unknown => Need::Stop(stop(input, newest, StopReason::StateUnknown)),
-        ContainerState::Exited(exit) => after_exit(input, container, newest, exit, &hash),
+        ContainerState::Unknown => {
+            Need::Stop(stop(input, container, newest, StopReason::StateUnknown))
+        }
+        ContainerState::Exited(exit) => exited(input, container, newest, exit, &hash),
     }
 }
 
-fn after_exit(
+fn first_start() -> Start {
+    Start {
+        attempt: NextAttempt::FromLogs,
+        not_before: None,
+        backoff: None,
+    }
+}
+
+fn exited(
     input: &PlanInput<'_>,
     container: &Container,
     newest: &ObservedContainer,
     exit: &Exit,
     hash: &str,
 ) -> Need {
-    let redefined = input.memory.container(&container.name).redefined;
-    if !redefined && !may_restart(restart_policy(&input.desired.pod), exit.code) {
-        return Need::Nothing(if exit.code == 0 {
-            Rest::Succeeded
-        } else {
-            Rest::Failed
-        });
+    let memory = input.memory.container(&container.name);
+    if !runs_again(&input.desired.pod, container, newest, exit, &memory) {
+        return Need::Nothing(Rest::Over);
     }
     let backoff = crash_backoff(newest, exit, hash, input.node.max_crash_backoff);
     Need::Start(Start {
         attempt: NextAttempt::Number(newest.attempt.saturating_add(1)),
-        not_before: (!redefined)
+        not_before: (!memory.redefined)
             .then(|| pause(input, container, exit, &backoff))
             .flatten(),
         backoff: Some(backoff.next),
@@ -229,12 +312,18 @@ fn pause(
     (wait.at > input.now && exit.finished_at <= input.now).then_some(wait)
 }
 
-fn stop(input: &PlanInput<'_>, container: &ObservedContainer, why: StopReason) -> StopContainer {
+pub(super) fn stop(
+    input: &PlanInput<'_>,
+    container: &Container,
+    instance: &ObservedContainer,
+    why: StopReason,
+) -> StopContainer {
+    let pod = &input.desired.pod;
     StopContainer {
-        id: container.id.clone(),
-        name: container.name.clone(),
-        kind: kind_of(&input.desired.pod, &container.name),
-        grace: termination_grace(&input.desired.pod),
+        id: instance.id.clone(),
+        name: instance.name.clone(),
+        kind: kind_of(pod, &instance.name),
+        grace: stop_grace(pod, container, why),
         why,
     }
 }

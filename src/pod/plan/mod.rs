@@ -18,7 +18,9 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde::Serialize;
 
-pub use restart::{CrashBackoff, crash_backoff, may_restart};
+pub use restart::{
+    AfterExit, CrashBackoff, after_exit, crash_backoff, may_restart_all, restarters, runs_again,
+};
 
 use super::deadline;
 use super::event::ContainerKind;

@@ -2,13 +2,19 @@
 
 use std::collections::BTreeMap;
 
-use super::containers::{Containers, decide};
+use k8s_openapi::api::core::v1::Container;
+
+use super::containers::{Containers, SETTLING, decide, stop};
 use super::end::{self, retry_later};
+use super::restart::{restarters, runs_again};
 use super::{PlanInput, PodPlan, Stage, Step, StopReason};
-use crate::pod::containers::{host_network, regular, restart_policy, termination_grace};
+use crate::pod::containers::{
+    find, host_network, kind_of, regular, restart_policy, termination_grace,
+};
+use crate::pod::event::ContainerKind;
 use crate::pod::memory::Progress;
 use crate::pod::model::{WaitOn, Wakeup};
-use crate::pod::observed::{ContainerState, ObservedSandbox, SandboxState};
+use crate::pod::observed::{ContainerState, ObservedContainer, ObservedSandbox, SandboxState};
 
 pub(super) fn plan(input: &PlanInput<'_>) -> PodPlan {
     let sandbox = match sandbox_state(input) {
@@ -27,6 +33,10 @@ pub(super) fn plan(input: &PlanInput<'_>) -> PodPlan {
             return draft.done();
         }
     };
+    let restarters = restarters(&input.desired.pod, input.observed);
+    if !restarters.is_empty() {
+        return restart_all(input, &restarters);
+    }
     let containers = decide(input, sandbox);
     if containers.finished {
         return end::plan(input, end::by_itself(input.desired));
@@ -105,23 +115,71 @@ fn replace_sandbox(input: &PlanInput<'_>) -> PodPlan {
     draft.done()
 }
 
+/// Stops and removes every container, so that the pod begins anew in its
+/// sandbox. `restarters` go last: while one of them is on record, any process
+/// that looks knows that this is under way.
+fn restart_all(input: &PlanInput<'_>, restarters: &[&ObservedContainer]) -> PodPlan {
+    let mut draft = Draft::new();
+    let settled = restarters
+        .iter()
+        .filter_map(|c| c.exit())
+        .map(|exit| exit.finished_at)
+        .max();
+    let retry = retry_later(input.memory.teardown.as_ref(), input.now);
+    let settling = settled
+        .filter(|exit| *exit <= input.now && *exit + SETTLING > input.now)
+        .map(|exit| Wakeup {
+            at: exit + SETTLING,
+            on: WaitOn::Settling,
+            why: "the sandbox of a container that asks for a restart of all".into(),
+        });
+    if let Some(wait) = retry.or(settling) {
+        draft.waits.push(wait);
+        return draft.done();
+    }
+    let pod = &input.desired.pod;
+    let (live, mut dead): (Vec<_>, Vec<_>) = input
+        .observed
+        .containers
+        .iter()
+        .filter(|instance| kind_of(pod, &instance.name) != ContainerKind::Ephemeral)
+        .partition(|instance| instance.state.is_live());
+    let stops: Vec<_> = live
+        .into_iter()
+        .filter_map(|instance| {
+            let container = find(pod, &instance.name)?;
+            Some(stop(input, &container, instance, StopReason::RestartOfAll))
+        })
+        .collect();
+    if !stops.is_empty() {
+        draft.steps.push(Step::StopContainers(stops));
+        return draft.done();
+    }
+    dead.sort_by_key(|instance| restarters.iter().any(|last| last.id == instance.id));
+    let removals = dead
+        .into_iter()
+        .map(|c| Step::RemoveContainer(c.id.clone()));
+    draft.steps.extend(removals);
+    draft.done()
+}
+
 /// Whether containers would run in a new sandbox at all.
 fn worth_a_sandbox(input: &PlanInput<'_>, attempt: u32) -> bool {
     let pod = &input.desired.pod;
-    let policy = restart_policy(pod);
-    let any_created = regular(pod)
-        .iter()
-        .any(|c| input.observed.newest(&c.name).is_some());
-    if policy == "Never" && attempt > 0 && !input.observed.containers.is_empty() {
-        return false;
+    let ended = |container: &Container| {
+        let newest = input.observed.newest(&container.name)?;
+        let exit = newest.exit()?;
+        let memory = input.memory.container(&container.name);
+        Some(runs_again(pod, container, newest, exit, &memory))
+    };
+    let containers = regular(pod);
+    if containers.iter().any(|c| ended(c) == Some(true)) {
+        return true;
     }
-    let all_succeeded = regular(pod).iter().all(|c| {
-        input
-            .observed
-            .newest(&c.name)
-            .is_some_and(|newest| matches!(&newest.state, ContainerState::Exited(e) if e.code == 0))
-    });
-    !(policy == "OnFailure" && any_created && all_succeeded)
+    // A pod that never restarts has one sandbox in its life.
+    let is_second_life = attempt > 0 && !input.observed.containers.is_empty();
+    let is_over = containers.iter().all(|c| ended(c) == Some(false));
+    !is_over && !(restart_policy(pod) == "Never" && is_second_life)
 }
 
 /// A plan in the making.

@@ -1,11 +1,15 @@
 //! The conditions that the agent owns.
 
-use k8s_openapi::api::core::v1::{ContainerStatus, PodCondition};
+use k8s_openapi::api::core::v1::{Container, ContainerStatus, PodCondition};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::StatusInput;
 use super::phase::Phase;
-use crate::pod::containers::{host_network, init, regular};
+use crate::pod::containers::{host_network, init, is_sidecar, regular, sidecars};
+use crate::pod::model::{Intent, Termination, TerminationReason};
+use crate::pod::plan::may_restart_all;
+
+pub(super) const ALL_RESTARTING: &str = "AllContainersRestarting";
 
 /// In the order in which `kubectl describe` is used to show them.
 pub(super) fn conditions(
@@ -14,9 +18,9 @@ pub(super) fn conditions(
     init_statuses: &[ContainerStatus],
     statuses: &[ContainerStatus],
 ) -> Vec<PodCondition> {
-    let containers_ready = containers_ready(input, phase, statuses);
+    let containers_ready = containers_ready(input, phase, init_statuses, statuses);
     let ready = ready(input, &containers_ready);
-    [
+    let usual = [
         ("PodReadyToStartContainers", sandbox_ready(input)),
         (
             "Initialized",
@@ -25,10 +29,50 @@ pub(super) fn conditions(
         ("Ready", ready),
         ("ContainersReady", containers_ready),
         ("PodScheduled", Verdict::yes()),
-    ]
-    .into_iter()
-    .map(|(kind, verdict)| condition(input, kind, verdict))
-    .collect()
+    ];
+    let rare = [
+        all_restarting(input).map(|verdict| (ALL_RESTARTING, verdict)),
+        disruption(input).map(|verdict| ("DisruptionTarget", verdict)),
+    ];
+    usual
+        .into_iter()
+        .chain(rare.into_iter().flatten())
+        .map(|(kind, verdict)| condition(input, kind, verdict))
+        .collect()
+}
+
+/// Whether all containers are being restarted; told of pods that have a rule
+/// to that effect.
+fn all_restarting(input: &StatusInput<'_>) -> Option<Verdict> {
+    if !may_restart_all(&input.desired.pod) {
+        return None;
+    }
+    Some(if input.restarts_all() {
+        Verdict {
+            message: Some("container exited with restart policy rule".into()),
+            ..Verdict::yes_because("RestartAllContainersStarted")
+        }
+    } else {
+        Verdict::no(None, None)
+    })
+}
+
+/// That the node ends the pod for reasons of its own.
+fn disruption(input: &StatusInput<'_>) -> Option<Verdict> {
+    match &input.desired.intent {
+        Intent::Terminate(Termination {
+            reason:
+                TerminationReason::Failed {
+                    disruption: Some(message),
+                    ..
+                },
+            ..
+        }) => Some(Verdict {
+            message: Some(message.clone()),
+            ..Verdict::yes_because("TerminationByKubelet")
+        }),
+        _ => None,
+    }
 }
 
 /// A condition's answer before it gets its times.
@@ -67,9 +111,7 @@ impl Verdict {
 fn condition(input: &StatusInput<'_>, kind: &str, verdict: Verdict) -> PodCondition {
     let status = if verdict.holds { "True" } else { "False" };
     let unchanged_since = input
-        .previous
-        .and_then(|previous| previous.conditions.as_ref())
-        .and_then(|conditions| conditions.iter().find(|c| c.type_ == kind))
+        .told(kind)
         .filter(|previous| previous.status == status)
         .and_then(|previous| previous.last_transition_time.clone());
     PodCondition {
@@ -104,11 +146,19 @@ fn initialized(
     if phase == Phase::Succeeded {
         return Verdict::yes_because("PodCompleted");
     }
-    let any_started = statuses.iter().any(has_run);
+    let any_started = statuses.iter().any(has_begun);
+    let is_done = |container: &Container, status: &ContainerStatus| {
+        if is_sidecar(container) {
+            status.started == Some(true)
+        } else {
+            status.ready
+        }
+    };
     let waiting: Vec<&str> = init(&input.desired.pod)
         .iter()
-        .filter(|c| !init_statuses.iter().any(|s| s.name == c.name && s.ready))
-        .map(|c| c.name.as_str())
+        .zip(init_statuses)
+        .filter(|(container, status)| !is_done(container, status))
+        .map(|(container, _)| container.name.as_str())
         .collect();
     if waiting.is_empty() || any_started {
         return Verdict::yes();
@@ -122,18 +172,18 @@ fn initialized(
     )
 }
 
-fn has_run(status: &ContainerStatus) -> bool {
-    let ran = |state: &Option<k8s_openapi::api::core::v1::ContainerState>| {
-        state
-            .as_ref()
-            .is_some_and(|s| s.running.is_some() || s.terminated.is_some())
-    };
-    ran(&status.state) || ran(&status.last_state)
+/// Whether the container runs or has run in this round of the pod's life.
+fn has_begun(status: &ContainerStatus) -> bool {
+    status
+        .state
+        .as_ref()
+        .is_some_and(|state| state.running.is_some() || state.terminated.is_some())
 }
 
 fn containers_ready(
     input: &StatusInput<'_>,
     phase: Phase,
+    init_statuses: &[ContainerStatus],
     statuses: &[ContainerStatus],
 ) -> Verdict {
     match phase {
@@ -141,9 +191,15 @@ fn containers_ready(
         Phase::Failed => return Verdict::no(Some("PodFailed"), None),
         Phase::Pending | Phase::Running => {}
     }
-    let unready: Vec<&str> = regular(&input.desired.pod)
-        .iter()
-        .filter(|c| !statuses.iter().any(|s| s.name == c.name && s.ready))
+    let pod = &input.desired.pod;
+    let unready: Vec<&str> = sidecars(pod)
+        .chain(regular(pod))
+        .filter(|c| {
+            !init_statuses
+                .iter()
+                .chain(statuses)
+                .any(|s| s.name == c.name && s.ready)
+        })
         .map(|c| c.name.as_str())
         .collect();
     if unready.is_empty() {

@@ -4,37 +4,37 @@ use std::time::Duration;
 
 use k8s_openapi::api::core::v1::{
     Container, ContainerState as ApiState, ContainerStateRunning, ContainerStateTerminated,
-    ContainerStateWaiting, ContainerStatus, ContainerUser, LinuxContainerUser, VolumeMountStatus,
+    ContainerStateWaiting, ContainerStatus, ContainerUser, EphemeralContainer, LinuxContainerUser,
+    VolumeMountStatus,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::StatusInput;
-use crate::pod::containers::{init, restart_policy};
-use crate::pod::hash;
-use crate::pod::memory::{ContainerFailure, ImageProgress};
+use super::conditions::ALL_RESTARTING;
+use crate::pod::containers::{as_container, init, is_sidecar, kind_of, regular};
+use crate::pod::event::ContainerKind;
+use crate::pod::memory::{ContainerFailure, ContainerMemory, ImageProgress};
 use crate::pod::model::WaitingReason;
 use crate::pod::observed::{ContainerState, Exit, ObservedContainer};
-use crate::pod::plan::{Stage, crash_backoff, may_restart};
+use crate::pod::plan::{AfterExit, Stage, after_exit, crash_backoff, runs_again};
+use crate::pod::{hash, probe};
 
 /// Exit code of a container whose end nobody saw.
 const LOST_EXIT_CODE: i32 = 137;
 
 pub(super) fn regular_status(input: &StatusInput<'_>, container: &Container) -> ContainerStatus {
-    let mut status = status(input, container, None);
-    let running = is_running(&status);
-    status.started = Some(running);
-    status.ready = running;
-    status
+    lasting_status(input, container)
 }
 
 pub(super) fn init_status(input: &StatusInput<'_>, container: &Container) -> ContainerStatus {
+    if is_sidecar(container) {
+        return lasting_status(input, container);
+    }
     // Init records may be gone once app containers exist; then init is known
     // to have ended well.
-    let long_done = input
-        .observed
-        .containers
+    let long_done = regular(&input.desired.pod)
         .iter()
-        .any(|c| !init(&input.desired.pod).iter().any(|i| i.name == c.name));
+        .any(|c| input.observed.newest(&c.name).is_some());
     let assumed = long_done.then(|| ContainerStateTerminated {
         reason: Some("Completed".into()),
         message: Some(
@@ -54,6 +54,27 @@ pub(super) fn init_status(input: &StatusInput<'_>, container: &Container) -> Con
     status
 }
 
+/// An ephemeral container has no probes, and readiness is not asked of it.
+pub(super) fn ephemeral_status(
+    input: &StatusInput<'_>,
+    container: &EphemeralContainer,
+) -> ContainerStatus {
+    status(input, &as_container(container), None)
+}
+
+/// A container that is meant to stay up: its probes say how it is.
+fn lasting_status(input: &StatusInput<'_>, container: &Container) -> ContainerStatus {
+    let mut status = status(input, container, None);
+    let newest = input.observed.newest(&container.name);
+    let memory = input.memory.container(&container.name);
+    let says = |of: fn(&Container, &ObservedContainer, &ContainerMemory) -> bool| {
+        newest.is_some_and(|newest| of(container, newest, &memory))
+    };
+    status.started = Some(says(probe::started));
+    status.ready = says(probe::ready);
+    status
+}
+
 fn is_running(status: &ContainerStatus) -> bool {
     status
         .state
@@ -70,6 +91,9 @@ fn status(
     let previous = previous(input, &container.name);
     let mut instances = input.observed.instances(&container.name);
     let Some(newest) = instances.next() else {
+        if let Some(status) = previous.and_then(|p| removed_for_restart(input, container, p)) {
+            return status;
+        }
         return unseen(input, container, previous, assumed);
     };
     let older = instances.find_map(|c| match &c.state {
@@ -187,17 +211,74 @@ fn unseen(
     status
 }
 
+/// A container whose record is gone because all containers are restarted. `None`
+/// if that is not why, or if it was told already.
+fn removed_for_restart(
+    input: &StatusInput<'_>,
+    container: &Container,
+    previous: &ContainerStatus,
+) -> Option<ContainerStatus> {
+    let pod = &input.desired.pod;
+    let was_told = input
+        .told(ALL_RESTARTING)
+        .is_some_and(|c| c.status == "True");
+    let restarts = input.restarts_all() || input.stage == Stage::Running && was_told;
+    if !restarts || kind_of(pod, &container.name) == ContainerKind::Ephemeral {
+        return None;
+    }
+    let state = previous.state.as_ref()?;
+    let ended = state.terminated.as_ref();
+    let asked_for_it =
+        ended.filter(|ended| after_exit(pod, container, ended.exit_code) == AfterExit::AllRunAgain);
+    let last = match (asked_for_it, ended, &state.running) {
+        (Some(ended), ..) => ended.clone(),
+        (None, Some(ended), _) => killed_for_restart(ended.clone()),
+        (None, None, Some(running)) => killed_for_restart(ContainerStateTerminated {
+            container_id: previous.container_id.clone(),
+            started_at: running.started_at.clone(),
+            finished_at: Some(Time(input.now)),
+            ..ContainerStateTerminated::default()
+        }),
+        (None, None, None) => return None,
+    };
+    Some(ContainerStatus {
+        state: Some(in_waiting(ContainerStateWaiting {
+            reason: Some(WaitingReason::RestartingAllContainers.as_str().into()),
+            message: None,
+        })),
+        last_state: Some(in_terminated(last)),
+        restart_count: previous.restart_count.saturating_add(1),
+        ..previous.clone()
+    })
+}
+
+fn killed_for_restart(ended: ContainerStateTerminated) -> ContainerStateTerminated {
+    ContainerStateTerminated {
+        exit_code: LOST_EXIT_CODE,
+        reason: Some(WaitingReason::RestartingAllContainers.as_str().into()),
+        message: None,
+        ..ended
+    }
+}
+
 /// Whether the pod had come to the point of starting this container.
 fn was_due(input: &StatusInput<'_>, container: &Container) -> bool {
     let containers = init(&input.desired.pod);
-    let is_init = containers.iter().any(|c| c.name == container.name);
-    let initialised = containers.iter().all(|c| {
-        let newest = input.observed.newest(&c.name);
-        newest.is_some_and(
-            |newest| matches!(&newest.state, ContainerState::Exited(exit) if exit.code == 0),
-        )
-    });
-    !is_init && initialised
+    let has_run = |c: &Container| {
+        let told = previous(input, &c.name).and_then(|status| status.state.as_ref());
+        input.observed.newest(&c.name).is_some()
+            || told.is_some_and(|state| state.running.is_some() || state.terminated.is_some())
+    };
+    match containers.iter().position(|c| c.name == container.name) {
+        Some(index) => index <= containers.iter().rposition(has_run).unwrap_or(0),
+        None => containers.iter().all(|c| {
+            let exit = input.observed.newest(&c.name).map(ObservedContainer::exit);
+            match exit {
+                Some(exit) => is_sidecar(c) || exit.is_some_and(Exit::is_success),
+                None => false,
+            }
+        }),
+    }
 }
 
 fn lost(input: &StatusInput<'_>, running: &ContainerStateRunning) -> ContainerStateTerminated {
@@ -219,7 +300,11 @@ fn lost(input: &StatusInput<'_>, running: &ContainerStateRunning) -> ContainerSt
 fn waiting_to_start(input: &StatusInput<'_>, container: &Container) -> ContainerStateWaiting {
     failure(input, container).map_or_else(
         || {
-            let reason = if init(&input.desired.pod).is_empty() {
+            let is_ephemeral =
+                kind_of(&input.desired.pod, &container.name) == ContainerKind::Ephemeral;
+            let reason = if input.restarts_all() && !is_ephemeral {
+                WaitingReason::RestartingAllContainers
+            } else if init(&input.desired.pod).is_empty() {
                 WaitingReason::ContainerCreating
             } else {
                 WaitingReason::PodInitializing
@@ -241,8 +326,11 @@ fn waiting_after_exit(
     newest: &ObservedContainer,
     exit: &Exit,
 ) -> Option<ContainerStateWaiting> {
-    let restarts =
-        input.stage == Stage::Running && may_restart(restart_policy(&input.desired.pod), exit.code);
+    let pod = &input.desired.pod;
+    let memory = input.memory.container(&container.name);
+    let restarts = input.stage == Stage::Running
+        && !input.restarts_all()
+        && runs_again(pod, container, newest, exit, &memory);
     if !restarts {
         return None;
     }
@@ -265,6 +353,10 @@ fn waiting_after_exit(
                 input.desired.uid
             )),
         });
+    }
+    if after_exit(pod, container, exit.code) == AfterExit::Stays {
+        // It was stopped to be replaced. Readers would take its end for final.
+        return Some(waiting_to_start(input, container));
     }
     failure(input, container).map(told)
 }
@@ -330,6 +422,7 @@ fn previous<'a>(input: &StatusInput<'a>, name: &str) -> Option<&'a ContainerStat
     let lists = [
         status.init_container_statuses.as_deref(),
         status.container_statuses.as_deref(),
+        status.ephemeral_container_statuses.as_deref(),
     ];
     lists
         .into_iter()
@@ -345,11 +438,16 @@ fn volume_mounts(container: &Container) -> Option<Vec<VolumeMountStatus>> {
             .iter()
             .map(|mount| {
                 let read_only = mount.read_only.unwrap_or(false);
+                // "IfPossible" comes to nothing until the runtime is asked.
+                let recursive = match mount.recursive_read_only.as_deref() {
+                    Some("Enabled") => "Enabled",
+                    _ => "Disabled",
+                };
                 VolumeMountStatus {
                     name: mount.name.clone(),
                     mount_path: mount.mount_path.clone(),
                     read_only: read_only.then_some(true),
-                    recursive_read_only: read_only.then(|| "Disabled".to_owned()),
+                    recursive_read_only: read_only.then(|| recursive.to_owned()),
                     ..VolumeMountStatus::default()
                 }
             })

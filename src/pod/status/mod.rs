@@ -14,16 +14,16 @@ mod tests;
 use std::net::IpAddr;
 
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::{HostIP, PodIP, PodStatus};
+use k8s_openapi::api::core::v1::{HostIP, PodCondition, PodIP, PodStatus};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
-use super::containers::{host_network, init, regular};
+use super::containers::{ephemeral, host_network, init, regular};
 use super::deadline;
 use super::facts::NodeFacts;
 use super::memory::PodMemory;
 use super::model::{DesiredPod, Intent, Termination, TerminationReason};
 use super::observed::ObservedPod;
-use super::plan::Stage;
+use super::plan::{self, Stage};
 use super::qos;
 
 /// Everything a status depends on.
@@ -45,6 +45,18 @@ impl StatusInput<'_> {
     fn ended(&self) -> bool {
         self.stage >= Stage::Stopped
     }
+
+    /// Whether all containers are being stopped and removed to begin anew.
+    fn restarts_all(&self) -> bool {
+        self.stage == Stage::Running
+            && !plan::restarters(&self.desired.pod, self.observed).is_empty()
+    }
+
+    /// What readers were last told of a condition.
+    fn told(&self, condition: &str) -> Option<&PodCondition> {
+        let conditions = self.previous?.conditions.as_ref()?;
+        conditions.iter().find(|c| c.type_ == condition)
+    }
 }
 
 /// Computes the pod's status.
@@ -60,6 +72,11 @@ pub fn compute(input: &StatusInput<'_>) -> PodStatus {
         .map(|c| containers::regular_status(input, c))
         .collect();
     statuses.sort_by(|a, b| a.name.cmp(&b.name));
+    let mut ephemeral_statuses: Vec<_> = ephemeral(pod)
+        .iter()
+        .map(|c| containers::ephemeral_status(input, c))
+        .collect();
+    ephemeral_statuses.sort_by(|a, b| a.name.cmp(&b.name));
     let phase = phase::phase(input, &init_statuses, &statuses);
     let (reason, message) = reason(input, phase);
     let conditions = conditions::conditions(input, phase, &init_statuses, &statuses);
@@ -83,6 +100,8 @@ pub fn compute(input: &StatusInput<'_>) -> PodStatus {
         start_time: Some(Time(start_time(input))),
         init_container_statuses: (!init_statuses.is_empty()).then_some(init_statuses),
         container_statuses: Some(statuses),
+        ephemeral_container_statuses: (!ephemeral_statuses.is_empty())
+            .then_some(ephemeral_statuses),
         qos_class: Some(
             input
                 .previous
@@ -118,7 +137,9 @@ pub fn rejected(desired: &DesiredPod, reason: &str, message: &str, now: Timestam
 /// unchanged phase.
 fn reason(input: &StatusInput<'_>, phase: phase::Phase) -> (Option<String>, Option<String>) {
     if let Intent::Terminate(Termination {
-        reason: TerminationReason::Failed { reason, message },
+        reason: TerminationReason::Failed {
+            reason, message, ..
+        },
         ..
     }) = &input.desired.intent
     {

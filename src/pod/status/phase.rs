@@ -1,11 +1,11 @@
 //! The one-word summary of a pod.
 
-use k8s_openapi::api::core::v1::ContainerStatus;
+use k8s_openapi::api::core::v1::{Container, ContainerStatus};
 
 use super::StatusInput;
-use crate::pod::containers::restart_policy;
+use crate::pod::containers::{init, is_sidecar, regular};
 use crate::pod::model::{Intent, TerminationReason};
-use crate::pod::plan::may_restart;
+use crate::pod::plan::{AfterExit, after_exit};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Phase {
@@ -33,8 +33,8 @@ impl Phase {
 /// Computes the phase; a terminal one that was ever told stands.
 pub(super) fn phase(
     input: &StatusInput<'_>,
-    init: &[ContainerStatus],
-    regular: &[ContainerStatus],
+    init_statuses: &[ContainerStatus],
+    statuses: &[ContainerStatus],
 ) -> Phase {
     if !input.desired.origin.is_static()
         && let Some(told) = input.previous.and_then(|status| status.phase.as_deref())
@@ -53,8 +53,7 @@ pub(super) fn phase(
     if super::late(input) && input.ended() {
         return Phase::Failed;
     }
-    let policy = restart_policy(&input.desired.pod);
-    let by_containers = from_containers(policy, input.ended(), init, regular);
+    let by_containers = from_containers(input, init_statuses, statuses);
     // A pod that ended before it ever ran has failed, whoever ended it.
     if input.ended() && !by_containers.is_terminal() && !input.desired.origin.is_static() {
         return Phase::Failed;
@@ -63,58 +62,97 @@ pub(super) fn phase(
 }
 
 fn from_containers(
-    policy: &str,
-    ended: bool,
-    init: &[ContainerStatus],
-    regular: &[ContainerStatus],
+    input: &StatusInput<'_>,
+    init_statuses: &[ContainerStatus],
+    statuses: &[ContainerStatus],
 ) -> Phase {
-    for status in init {
-        match last_exit(status) {
-            Some(0) => {}
-            Some(code) if ended || !may_restart(policy, code) => return Phase::Failed,
-            _ => return Phase::Pending,
+    let pod = &input.desired.pod;
+    let mut pending = false;
+    let mut running = false;
+    for (container, status) in init(pod).iter().zip(init_statuses) {
+        let standing = Standing::of(input, container, status);
+        match standing {
+            Standing::NotYet => pending = true,
+            Standing::Running if is_sidecar(container) => {
+                running = true;
+                pending |= status.started != Some(true) && !has_begun(input);
+            }
+            // The pod's work is not a sidecar's to judge.
+            Standing::Stopped { .. } if is_sidecar(container) => {}
+            Standing::Running => pending = true,
+            Standing::Stopped { code, runs_again } => {
+                if code != 0 && !runs_again {
+                    return Phase::Failed;
+                }
+            }
         }
     }
-    let exits: Vec<Option<i32>> = regular
-        .iter()
-        .filter(|status| !is_running(status))
-        .map(last_exit)
-        .collect();
-    if exits.iter().any(Option::is_none) {
-        return Phase::Pending;
+    let mut succeeded = true;
+    let mut restarts = false;
+    for container in regular(pod) {
+        let status = statuses.iter().find(|status| status.name == container.name);
+        match status.map_or(Standing::NotYet, |s| Standing::of(input, container, s)) {
+            Standing::NotYet => pending = true,
+            Standing::Running => running = true,
+            Standing::Stopped { code, runs_again } => {
+                succeeded &= code == 0;
+                restarts |= runs_again;
+            }
+        }
     }
-    let exits: Vec<i32> = exits.into_iter().flatten().collect();
-    if exits.len() < regular.len() {
-        return Phase::Running;
-    }
-    if !ended && exits.iter().any(|code| may_restart(policy, *code)) {
-        return Phase::Running;
-    }
-    if exits.iter().all(|code| *code == 0) {
-        Phase::Succeeded
-    } else {
-        Phase::Failed
+    match () {
+        () if pending => Phase::Pending,
+        () if running || restarts => Phase::Running,
+        () if succeeded => Phase::Succeeded,
+        () => Phase::Failed,
     }
 }
 
-fn is_running(status: &ContainerStatus) -> bool {
-    status
-        .state
-        .as_ref()
-        .is_some_and(|state| state.running.is_some())
-}
-
-/// Exit code of a container that is not running: its own, or, while it waits
-/// to be restarted, its last instance's. `None`: it never ran.
-fn last_exit(status: &ContainerStatus) -> Option<i32> {
-    let terminated = |state: &Option<k8s_openapi::api::core::v1::ContainerState>| {
-        state
-            .as_ref()
-            .and_then(|state| state.terminated.as_ref())
-            .map(|terminated| terminated.exit_code)
+/// Whether an app container was created in the pod's present sandbox.
+fn has_begun(input: &StatusInput<'_>) -> bool {
+    let observed = input.observed;
+    let Some(sandbox) = observed.ready_sandbox() else {
+        return false;
     };
-    if is_running(status) {
-        return None;
+    regular(&input.desired.pod).iter().any(|container| {
+        let newest = observed.newest(&container.name);
+        newest.is_some_and(|newest| newest.sandbox == sandbox.id)
+    })
+}
+
+/// How far a container has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Standing {
+    /// It never ran.
+    NotYet,
+    Running,
+    Stopped {
+        code: i32,
+        runs_again: bool,
+    },
+}
+
+impl Standing {
+    fn of(input: &StatusInput<'_>, container: &Container, status: &ContainerStatus) -> Self {
+        let state = status.state.as_ref();
+        if state.is_some_and(|state| state.running.is_some()) {
+            return Self::Running;
+        }
+        let ended = state.and_then(|state| state.terminated.as_ref());
+        let last = status.last_state.as_ref();
+        let Some(end) = ended.or_else(|| last.and_then(|state| state.terminated.as_ref())) else {
+            return Self::NotYet;
+        };
+        let code = end.exit_code;
+        // What waits after an end waits for its next run.
+        let waits = ended.is_none();
+        let pod = &input.desired.pod;
+        Self::Stopped {
+            code,
+            runs_again: !input.ended()
+                && (waits
+                    || input.restarts_all()
+                    || after_exit(pod, container, code) != AfterExit::Stays),
+        }
     }
-    terminated(&status.state).or_else(|| terminated(&status.last_state))
 }

@@ -343,6 +343,7 @@ fn an_eviction_tells_its_reason() {
         reason: TerminationReason::Failed {
             reason: "Evicted".into(),
             message: "The node was low on resource: memory.".into(),
+            disruption: Some("The node was low on resource: memory.".into()),
         },
     });
     let status = status_of(

@@ -23,9 +23,15 @@ fn what_is_honoured_is_not_mentioned() {
             "runAsUser": 1, "supplementalGroupsPolicy": "Merge",
             "sysctls": [{"name": "kernel.shm_rmid_forced", "value": "1"}],
         },
-        "initContainers": [{"name": "i", "image": "i"}],
+        "readinessGates": [{"conditionType": "x"}],
+        "initContainers": [
+            {"name": "i", "image": "i"},
+            {"name": "s", "image": "i", "restartPolicy": "Always"},
+        ],
+        "ephemeralContainers": [{"name": "e", "targetContainerName": "c"}],
         "containers": [{
-            "name": "c", "image": "i",
+            "name": "c", "image": "i", "restartPolicy": "Never",
+            "restartPolicyRules": [{"action": "RestartAllContainers"}],
             "env": [
                 {"name": "A", "value": "b"},
                 {"name": "B", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}},
@@ -83,16 +89,6 @@ fn pod_fields() {
             Refuse,
         ),
         (
-            json!({"ephemeralContainers": [{"name": "e"}]}),
-            "ephemeralContainers",
-            Warn,
-        ),
-        (
-            json!({"readinessGates": [{"conditionType": "x"}]}),
-            "readinessGates",
-            Warn,
-        ),
-        (
             json!({"resources": {"limits": {"cpu": "1"}}}),
             "resources",
             Warn,
@@ -106,11 +102,6 @@ fn pod_fields() {
 #[test]
 fn container_fields() {
     let cases = [
-        (
-            json!({"restartPolicyRules": [{"action": "Restart"}]}),
-            "restartPolicyRules",
-            Refuse,
-        ),
         (
             json!({"resources": {"claims": [{"name": "r"}]}}),
             "resources.claims",
@@ -163,22 +154,6 @@ fn container_fields() {
             let expected = (format!("spec.{list}[0].{field}"), effect);
             assert_eq!(found(json!({list: [container]})), [expected]);
         }
-    }
-}
-
-#[test]
-fn container_restart_policies() {
-    let with_policy =
-        |list: &str, policy: &str| found(json!({list: [{"name": "c", "restartPolicy": policy}]}));
-    assert_eq!(
-        with_policy("initContainers", "Always"),
-        [("spec.initContainers[0].restartPolicy".to_owned(), Refuse)]
-    );
-    for policy in ["Always", "Never", "OnFailure"] {
-        assert_eq!(
-            with_policy("containers", policy),
-            [("spec.containers[0].restartPolicy".to_owned(), Refuse)]
-        );
     }
 }
 

@@ -1,8 +1,8 @@
 use std::collections::BTreeMap;
 
 use super::*;
-use crate::pod::PodName;
 use crate::pod::spec::{DnsSpec, ImageId, SelinuxOptions};
+use crate::pod::{ContainerId, PodName};
 
 fn pairs(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
     let owned = pairs

@@ -93,7 +93,9 @@ fn intent(intent: &Intent) -> String {
                 TerminationReason::Deleted => "deleted".to_owned(),
                 TerminationReason::Removed => "no source wants it any more".to_owned(),
                 TerminationReason::Orphaned => "no source ever named it".to_owned(),
-                TerminationReason::Failed { reason, message } => format!("{reason}: {message}"),
+                TerminationReason::Failed {
+                    reason, message, ..
+                } => format!("{reason}: {message}"),
             };
             match termination.grace {
                 Some(grace) => format!("to end ({why}; grace {}s)", grace.as_secs()),

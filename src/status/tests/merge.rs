@@ -166,19 +166,19 @@ fn a_container_comes_back_from_its_end_only_if_it_may_restart() {
         ),
         (
             "Never",
-            json!({ "name": "main", "restartPolicyRules": rule("Restart", &[7]) }),
+            json!({ "name": "main", "restartPolicy": "Never", "restartPolicyRules": rule("Restart", &[7]) }),
             7,
             true,
         ),
         (
             "Never",
-            json!({ "name": "main", "restartPolicyRules": rule("Restart", &[7]) }),
+            json!({ "name": "main", "restartPolicy": "Never", "restartPolicyRules": rule("Restart", &[7]) }),
             8,
             false,
         ),
         (
             "Never",
-            json!({ "name": "main", "restartPolicyRules": rule("RestartAllContainers", &[7]) }),
+            json!({ "name": "main", "restartPolicy": "Never", "restartPolicyRules": rule("RestartAllContainers", &[7]) }),
             8,
             true,
         ),
