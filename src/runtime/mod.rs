@@ -14,6 +14,7 @@
 //! | `inventory` | which images there are |
 //! | `rotate` | rotation of container logs |
 //! | `client::streaming` | [`Streaming`]: commands in containers, and where their streams are |
+//! | `regular` | opening files that containers have a hand in |
 //! | `observe`, `termination` | [`Observer`]: what runs and how it ended |
 //! | `health` | the runtime's own word on itself |
 //! | `usage` | [`Usage`]: what of the disk is used |
@@ -37,6 +38,7 @@ mod logs;
 mod metrics;
 mod observe;
 mod port;
+mod regular;
 mod rotate;
 mod sandboxes;
 mod settings;

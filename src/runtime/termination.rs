@@ -4,12 +4,11 @@
 //! trusted: whatever is not a regular file is not read, and no more than the
 //! end of it is.
 
-use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom};
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 use super::decode::LastWords;
+use super::regular::open_regular;
 
 #[cfg(test)]
 mod tests;
@@ -59,23 +58,6 @@ fn tail(path: &Path, limit: u64) -> io::Result<Tail> {
         bytes,
         cut: start > 0,
     })
-}
-
-/// Opens a regular file and nothing else: no link is followed, and a FIFO does
-/// not block.
-fn open_regular(path: &Path) -> io::Result<File> {
-    let file = OpenOptions::new()
-        .read(true)
-        .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK)
-        .open(path)?;
-    if file.metadata()?.is_file() {
-        Ok(file)
-    } else {
-        Err(io::Error::new(
-            io::ErrorKind::InvalidInput,
-            "not a regular file",
-        ))
-    }
 }
 
 /// The text of the last lines of a CRI log, without timestamps and tags.

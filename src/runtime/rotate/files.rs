@@ -15,6 +15,7 @@ use jiff::Timestamp;
 use nix::fcntl::{AT_FDCWD, RenameFlags, renameat2};
 use tokio_util::sync::CancellationToken;
 
+use super::super::regular::open_regular;
 use super::names::{Form, RotatedLog, Stamp};
 
 #[cfg(test)]
@@ -201,18 +202,6 @@ fn write_compressed(
     // By this readers know that it is the same log.
     encoder.finish()?.set_modified(found.modified()?)?;
     Ok(Written::Whole)
-}
-
-fn open_regular(path: &Path) -> io::Result<File> {
-    let file = OpenOptions::new()
-        .read(true)
-        .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK)
-        .open(path)?;
-    if file.metadata()?.is_file() {
-        Ok(file)
-    } else {
-        Err(io::Error::new(io::ErrorKind::InvalidInput, "not a file"))
-    }
 }
 
 fn move_unless_there(from: &Path, to: &Path) -> io::Result<()> {

@@ -24,6 +24,25 @@ fn only_the_end_of_a_file_counts() {
 }
 
 #[test]
+fn of_a_huge_file_only_the_end_is_read() {
+    let dir = tempfile::tempdir().expect("directory");
+    let path = dir.path().join("message");
+    let file = std::fs::File::create(&path).expect("a file");
+    // A hole: a terabyte that takes no room.
+    file.set_len(1 << 40).expect("a long file");
+    let message = read(&words(Some(path), None));
+    assert_eq!(message.len(), 4096);
+}
+
+#[test]
+fn bytes_that_are_no_text_are_made_text() {
+    let dir = tempfile::tempdir().expect("directory");
+    let path = dir.path().join("message");
+    std::fs::write(&path, b"bye\xff").expect("write");
+    assert_eq!(read(&words(Some(path), None)), "bye\u{fffd}");
+}
+
+#[test]
 fn what_is_not_a_regular_file_is_not_read() {
     let dir = tempfile::tempdir().expect("directory");
     let path = |name| dir.path().join(name);
