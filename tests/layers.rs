@@ -96,6 +96,11 @@ const RULES: &[Rule] = &[
         uses: &["pod"],
     },
     Rule {
+        module: "worker::haste",
+        powers: &[Async, Clock],
+        uses: &[],
+    },
+    Rule {
         module: "worker::heartbeat",
         powers: &[Async, Clock],
         uses: &[],

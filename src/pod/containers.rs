@@ -184,9 +184,10 @@ pub fn stop_grace(pod: &Pod, container: &Container, why: StopReason) -> Duration
             probe_grace(container, kind).unwrap_or_else(|| termination_grace(pod))
         }
         StopReason::RestartOfAll => Duration::ZERO,
-        StopReason::PodEnds | StopReason::DefinitionChanged | StopReason::StateUnknown => {
-            termination_grace(pod)
-        }
+        StopReason::PodEnds
+        | StopReason::DefinitionChanged
+        | StopReason::StateUnknown
+        | StopReason::PostStartFailed => termination_grace(pod),
     }
 }
 

@@ -13,7 +13,7 @@ use serde::Serialize;
 
 use super::inputs::MountedVolumes;
 use super::model::WaitingReason;
-use super::observed::SandboxId;
+use super::observed::{ContainerId, SandboxId};
 use super::probe::Verdicts;
 use super::spec::PresentImage;
 
@@ -33,6 +33,9 @@ pub struct PodMemory {
     /// releases the network of a sandbox that died by itself, so it is owed
     /// once to each.
     pub stopped_sandboxes: BTreeSet<SandboxId>,
+    /// Containers whose pre-stop hook has had its time, and whose stop failed
+    /// after it.
+    pub pre_stopped: BTreeSet<ContainerId>,
     /// A plan once found that the pod's work is over. It stays so, even when
     /// the records that said it are cleaned away.
     pub over: bool,

@@ -17,6 +17,7 @@ pub mod env;
 pub mod event;
 pub mod facts;
 pub mod hash;
+pub mod hook;
 pub mod hostname;
 pub mod hosts;
 pub mod inputs;

@@ -193,6 +193,7 @@ pub enum WaitingReason {
     CreateContainerConfigError,
     CreateContainerError,
     RunContainerError,
+    PostStartHookError,
 }
 
 impl WaitingReason {
@@ -213,6 +214,7 @@ impl WaitingReason {
             Self::CreateContainerConfigError => "CreateContainerConfigError",
             Self::CreateContainerError => "CreateContainerError",
             Self::RunContainerError => "RunContainerError",
+            Self::PostStartHookError => "PostStartHookError",
         }
     }
 }

@@ -6,6 +6,7 @@ use std::net::IpAddr;
 use jiff::Timestamp;
 use serde::Serialize;
 
+use super::hook::Hook;
 use super::model::{PodName, PodUid};
 
 macro_rules! runtime_id {
@@ -142,13 +143,15 @@ impl ObservedContainer {
 
 /// The facts that the agent leaves on a container so that a later process can
 /// go on from them (annotations `io.kubernetes.container.*` and our own).
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize)]
 pub struct ContainerStamp {
     /// Hash of the parts of the spec whose change restarts the container.
     pub hash: String,
     /// The crash back-off that was in force when this instance was created;
     /// the next one doubles it.
     pub backoff: Option<std::time::Duration>,
+    /// What is to be done before it is stopped, for want of its pod.
+    pub pre_stop: Option<Hook>,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize)]

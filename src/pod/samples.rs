@@ -111,7 +111,7 @@ pub(crate) fn instance(
         image_ref: "img@sha256:0".into(),
         stamp: ContainerStamp {
             hash: hash::container(&spec),
-            backoff: None,
+            ..ContainerStamp::default()
         },
         user: None,
     }

@@ -7,6 +7,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
+use super::hook;
 use super::observed::ContainerStamp;
 
 pub const LABEL_POD_NAME: &str = "io.kubernetes.pod.name";
@@ -28,7 +29,8 @@ pub const ANNOTATION_PORTS: &str = "io.kubernetes.container.ports";
 pub const ANNOTATION_BACKOFF: &str = "kubelet-rs.dev/crash-backoff-seconds";
 
 impl ContainerStamp {
-    /// Adds this stamp to a container's annotations.
+    /// Adds this stamp to a container's annotations. The hook is written by
+    /// `render`, in the API's form.
     pub fn write(&self, annotations: &mut BTreeMap<String, String>) {
         annotations.insert(ANNOTATION_HASH.into(), self.hash.clone());
         if let Some(backoff) = self.backoff {
@@ -48,6 +50,7 @@ impl ContainerStamp {
                 .get(ANNOTATION_BACKOFF)
                 .and_then(|seconds| seconds.parse().ok())
                 .map(Duration::from_secs),
+            pre_stop: hook::stamped_pre_stop(annotations),
         }
     }
 }

@@ -215,17 +215,6 @@ fn probes_and_hooks(path: &str, container: &Container, found: &mut Findings) {
     let Some(lifecycle) = &container.lifecycle else {
         return;
     };
-    for (field, hook) in [
-        ("postStart", &lifecycle.post_start),
-        ("preStop", &lifecycle.pre_stop),
-    ] {
-        if hook.is_some() {
-            found.warn(
-                format!("{path}.lifecycle.{field}"),
-                "lifecycle hooks are not run yet",
-            );
-        }
-    }
     if is_set(lifecycle.stop_signal.as_deref()) {
         found.warn(
             format!("{path}.lifecycle.stopSignal"),

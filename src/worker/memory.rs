@@ -31,11 +31,18 @@ pub(super) fn remember(memory: &mut PodMemory, outcome: Outcome, now: Timestamp)
                 failed(previous, error, Pauses::STEP, now)
             });
         }
-        Outcome::ContainersStopped { redefined, result } => {
+        Outcome::ContainersStopped {
+            redefined,
+            hooked,
+            result,
+        } => {
             if result.is_ok() {
                 for name in redefined {
                     memory.containers.entry(name).or_default().redefined = true;
                 }
+                memory.pre_stopped.clear();
+            } else {
+                memory.pre_stopped.extend(hooked);
             }
             torn_down(memory, result, now);
         }

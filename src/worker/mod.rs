@@ -10,6 +10,7 @@
 
 mod apply;
 mod handler;
+mod haste;
 mod heartbeat;
 mod manager;
 mod memory;

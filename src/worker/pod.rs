@@ -24,12 +24,13 @@ use tracing::{debug, info, warn};
 
 use super::WorkerDeps;
 use super::apply::Target;
+use super::haste::{Hurry, Pace};
 use super::memory::remember;
 use super::step::Outcome;
 use super::view::{ErrorView, PodView};
 use crate::error::chain;
 use crate::pod::memory::{Failure, ImageProgress, Pauses};
-use crate::pod::plan::{self, PlanInput, PodPlan, Stage, Step, StopContainer};
+use crate::pod::plan::{self, PlanInput, PodPlan, Stage, Step};
 use crate::pod::spec::PresentImage;
 use crate::pod::support::{self, Effect};
 use crate::pod::{DesiredPod, Intent, ObservedPod, PodMemory, Severity, WaitOn, deadline};
@@ -82,18 +83,15 @@ enum Work {
 struct Running {
     work: Work,
     since: Timestamp,
+    hurry: Hurry,
     future: Pin<Box<dyn Future<Output = Ended> + Send>>,
 }
 
 impl Running {
-    /// The containers that are being stopped, if that is the work.
-    fn stops(&self) -> Option<&[StopContainer]> {
+    fn stops_containers(&self) -> bool {
         match &self.work {
-            Work::Steps(steps) => match steps.as_slice() {
-                [Step::StopContainers(stops)] => Some(stops),
-                _ => None,
-            },
-            Work::Look => None,
+            Work::Steps(steps) => matches!(steps.as_slice(), [Step::StopContainers(_)]),
+            Work::Look => false,
         }
     }
 }
@@ -180,7 +178,7 @@ impl PodWorker {
                     self.wind_down(running).await;
                     return;
                 }
-                Wake::Wish => self.take_wish(&mut running),
+                Wake::Wish => self.take_wish(running.as_ref()),
                 Wake::Ended(ended) => {
                     running = None;
                     self.take_end(ended);
@@ -295,6 +293,8 @@ impl PodWorker {
             desired: self.desired.clone(),
             observed: self.seen.clone(),
             volumes: self.memory.volumes.done().cloned().unwrap_or_default(),
+            deadline: deadline::of(&self.desired, self.started()),
+            pace: Pace::leisurely(),
         }
     }
 
@@ -304,13 +304,18 @@ impl PodWorker {
             return None;
         }
         debug!(?steps, "next");
-        let target = self.target();
+        let hurry = Hurry::new();
+        let target = Target {
+            pace: hurry.pace(),
+            ..self.target()
+        };
         let owned: Vec<_> = steps
             .iter()
             .map(|step| (step.clone(), self.image_for(step)))
             .collect();
         Some(Running {
             since: (self.deps.clock)(),
+            hurry,
             future: Box::pin(async move {
                 let looks = owned.iter().any(|(step, _)| changes_runtime(step));
                 let executions = owned
@@ -346,6 +351,7 @@ impl PodWorker {
         Running {
             work: Work::Look,
             since: (self.deps.clock)(),
+            hurry: Hurry::new(),
             future: Box::pin(async move {
                 sleep(pause).await;
                 Ended {
@@ -425,37 +431,30 @@ impl PodWorker {
         }
     }
 
-    /// A new wish. A stop under way is given up only for a shorter one; other
-    /// steps are seen through, so that no call to the runtime is left half
-    /// done.
-    fn take_wish(&mut self, running: &mut Option<Running>) {
-        let ends = matches!(self.desired.intent, Intent::Terminate(_));
-        if !ends {
+    /// A new wish. A step under way is seen through, so that no call to the
+    /// runtime is left half done; what waits in it hears that the pod ends, and
+    /// how soon.
+    fn take_wish(&mut self, running: Option<&Running>) {
+        let Some(grace) = plan::sought_grace(&self.desired) else {
             return;
-        }
+        };
         self.pulls.clear();
         for container in self.memory.containers.values_mut() {
             if matches!(container.image, ImageProgress::Pulling { .. }) {
                 container.image = ImageProgress::Unknown;
             }
         }
-        let Some(under_way) = running.as_ref().and_then(Running::stops) else {
-            return;
-        };
-        let longest = under_way.iter().map(|stop| stop.grace).max();
-        if let Some(Step::StopContainers(wanted)) = self.plan().steps.first()
-            && wanted.iter().map(|stop| stop.grace).max() < longest
-        {
-            info!("the stop under way is taken over by one with a shorter grace period");
-            *running = None;
+        if let Some(running) = running {
+            running.hurry.end_within(grace);
         }
     }
 
     async fn wind_down(mut self, running: Option<Running>) {
         let Some(running) = running else { return };
-        if running.stops().is_some() {
+        if running.stops_containers() {
             return;
         }
+        running.hurry.leave();
         if let Ok(ended) = tokio::time::timeout(SHUTDOWN_PATIENCE, running.future).await {
             self.take_end(ended);
             let plan = self.plan();

@@ -23,6 +23,8 @@ pub(super) enum Outcome {
     ContainersStopped {
         /// Stopped because their definition changed.
         redefined: Vec<String>,
+        /// Their pre-stop hooks have had their time.
+        hooked: Vec<ContainerId>,
         result: Result<(), String>,
     },
     SandboxStopped {

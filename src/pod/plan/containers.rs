@@ -6,11 +6,9 @@ use k8s_openapi::api::core::v1::{Container, Pod};
 
 use super::restart::{CrashBackoff, crash_backoff, runs_again};
 use super::{NextAttempt, PlanInput, Step, StopContainer, StopReason};
-use crate::pod::containers::{
-    as_container, ephemeral, init, is_sidecar, kind_of, regular, stop_grace,
-};
-use crate::pod::memory::ImageProgress;
-use crate::pod::model::{WaitOn, Wakeup};
+use crate::pod::containers::{as_container, ephemeral, init, is_sidecar, regular, stop_grace};
+use crate::pod::memory::{ContainerMemory, ImageProgress};
+use crate::pod::model::{WaitOn, WaitingReason, Wakeup};
 use crate::pod::observed::{
     ContainerState, Exit, ObservedContainer, ObservedPod, ObservedSandbox, SandboxId,
 };
@@ -236,10 +234,12 @@ fn need(
         ContainerState::Created => Need::Start(fresh()),
         ContainerState::Running { .. } => {
             let memory = input.memory.container(&container.name);
-            let why = if newest.stamp.hash == hash {
-                probe::failed(container, newest, &memory).map(StopReason::ProbeFailed)
-            } else {
+            let why = if newest.stamp.hash != hash {
                 Some(StopReason::DefinitionChanged)
+            } else if hook_failed(&memory) {
+                Some(StopReason::PostStartFailed)
+            } else {
+                probe::failed(container, newest, &memory).map(StopReason::ProbeFailed)
             };
             why.map_or(Need::Nothing(Rest::Running), |why| {
                 Need::Stop(stop(input, container, newest, why))
@@ -258,6 +258,13 @@ fn first_start() -> Start {
         not_before: None,
         backoff: None,
     }
+}
+
+/// Whether a container that runs had its post-start hook fail: it was to be
+/// stopped and could not be. The next start clears the failure.
+fn hook_failed(memory: &ContainerMemory) -> bool {
+    let failure = memory.start_failure.as_ref();
+    failure.is_some_and(|failed| failed.reason == WaitingReason::PostStartHookError)
 }
 
 fn exited(
@@ -319,13 +326,7 @@ pub(super) fn stop(
     why: StopReason,
 ) -> StopContainer {
     let pod = &input.desired.pod;
-    StopContainer {
-        id: instance.id.clone(),
-        name: instance.name.clone(),
-        kind: kind_of(pod, &instance.name),
-        grace: stop_grace(pod, container, why),
-        why,
-    }
+    super::end::stop(pod, instance, stop_grace(pod, container, why), why)
 }
 
 impl Containers {

@@ -1,16 +1,21 @@
 //! The way out: stop, take away, and (if the pod is not wanted any more)
 //! remove every trace.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use jiff::Timestamp;
+use k8s_openapi::api::core::v1::Pod;
 
 use super::{PlanInput, PodPlan, Stage, Step, StopContainer, StopReason};
-use crate::pod::containers::{kind_of, termination_grace};
-use crate::pod::deadline;
+use crate::pod::containers::{find, kind_of, sidecars, termination_grace};
 use crate::pod::memory::{Failure, Progress};
-use crate::pod::model::{DesiredPod, Intent, TerminationReason, WaitOn, Wakeup};
-use crate::pod::observed::{ContainerState, SandboxState};
+use crate::pod::model::{DesiredPod, Intent, Termination, TerminationReason, WaitOn, Wakeup};
+use crate::pod::observed::{ContainerState, ObservedContainer, SandboxState};
+use crate::pod::{deadline, hook};
+
+#[cfg(test)]
+mod tests;
 
 /// How a pod ends.
 #[derive(Debug, Clone, Copy)]
@@ -33,29 +38,40 @@ const LEAST_GRACE: Duration = Duration::from_secs(1);
 /// recorded.
 pub(super) fn requested(input: &PlanInput<'_>) -> Option<Ending> {
     match &input.desired.intent {
-        Intent::Terminate(termination) => {
-            let fallback = match termination.reason {
-                TerminationReason::Orphaned => ORPHAN_GRACE,
-                _ => own_grace(input.desired),
-            };
-            Some(Ending {
-                grace: termination
-                    .grace
-                    .unwrap_or(fallback)
-                    .max(Duration::from_secs(1)),
-                records: match termination.reason {
-                    TerminationReason::Failed { .. } => Records::Keep,
-                    TerminationReason::Deleted
-                    | TerminationReason::Removed
-                    | TerminationReason::Orphaned => Records::Remove,
-                },
-            })
-        }
+        Intent::Terminate(termination) => Some(Ending {
+            grace: grace_of(input.desired, termination),
+            records: match termination.reason {
+                TerminationReason::Failed { .. } => Records::Keep,
+                TerminationReason::Deleted
+                | TerminationReason::Removed
+                | TerminationReason::Orphaned => Records::Remove,
+            },
+        }),
         Intent::Run => (input.memory.over
             || recorded_terminal(input.desired)
             || deadline::passed(input.desired, input.started, input.now))
         .then(|| by_itself(input.desired)),
     }
+}
+
+/// The grace that containers have of a pod whose end was asked for; `None`
+/// while it is to run.
+#[must_use]
+pub fn sought_grace(desired: &DesiredPod) -> Option<Duration> {
+    match &desired.intent {
+        Intent::Terminate(termination) => Some(grace_of(desired, termination)),
+        Intent::Run => None,
+    }
+}
+
+fn grace_of(desired: &DesiredPod, termination: &Termination) -> Duration {
+    let fallback = match termination.reason {
+        TerminationReason::Orphaned => ORPHAN_GRACE,
+        TerminationReason::Deleted
+        | TerminationReason::Removed
+        | TerminationReason::Failed { .. } => own_grace(desired),
+    };
+    termination.grace.unwrap_or(fallback).max(LEAST_GRACE)
 }
 
 /// The end of a pod whose containers are all done.
@@ -134,22 +150,63 @@ fn next_steps(input: &PlanInput<'_>, ending: Ending) -> (Stage, Vec<Step>) {
     }
 }
 
-/// All live containers, to be stopped together.
+/// All live containers, to be stopped together, sidecars after the others.
 pub(super) fn stops(input: &PlanInput<'_>, grace: Duration, why: StopReason) -> Vec<StopContainer> {
+    let pod = &input.desired.pod;
+    let turns = sidecar_turns(pod);
     input
         .observed
         .live_containers()
-        .map(|container| StopContainer {
-            id: container.id.clone(),
-            name: container.name.clone(),
-            kind: kind_of(&input.desired.pod, &container.name),
-            grace,
-            why: if container.state == ContainerState::Unknown {
+        .map(|container| {
+            let why = if container.state == ContainerState::Unknown {
                 StopReason::StateUnknown
             } else {
                 why
-            },
+            };
+            let stop = stop(pod, container, grace, why);
+            let had_its_hook = input.memory.pre_stopped.contains(&stop.id);
+            StopContainer {
+                hook: stop.hook.filter(|_| !had_its_hook),
+                turn: turns.get(container.name.as_str()).copied().unwrap_or(0),
+                ..stop
+            }
         })
+        .collect()
+}
+
+/// The stop of one container, with its hook if that can be carried out: the
+/// container runs, and there is time for it. A container whose pod is not known
+/// has its hook from what was written on it.
+#[must_use]
+pub fn stop(
+    pod: &Pod,
+    container: &ObservedContainer,
+    grace: Duration,
+    why: StopReason,
+) -> StopContainer {
+    let runs = matches!(container.state, ContainerState::Running { .. });
+    let hook = match find(pod, &container.name) {
+        _ if grace.is_zero() || !runs => None,
+        Some(definition) => hook::pre_stop(&definition),
+        None => container.stamp.pre_stop.clone(),
+    };
+    StopContainer {
+        id: container.id.clone(),
+        name: container.name.clone(),
+        kind: kind_of(pod, &container.name),
+        grace,
+        why,
+        hook,
+        turn: 0,
+    }
+}
+
+/// Sidecars are stopped after all others, in the reverse order of their start.
+fn sidecar_turns(pod: &Pod) -> BTreeMap<&str, u32> {
+    sidecars(pod)
+        .rev()
+        .map(|container| container.name.as_str())
+        .zip(1..)
         .collect()
 }
 

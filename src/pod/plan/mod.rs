@@ -18,6 +18,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde::Serialize;
 
+pub use end::{sought_grace, stop};
 pub use restart::{
     AfterExit, CrashBackoff, after_exit, crash_backoff, may_restart_all, restarters, runs_again,
 };
@@ -25,6 +26,7 @@ pub use restart::{
 use super::deadline;
 use super::event::ContainerKind;
 use super::facts::NodeFacts;
+use super::hook::Hook;
 use super::memory::PodMemory;
 use super::model::{DesiredPod, WaitOn, Wakeup};
 use super::observed::{ContainerId, ObservedPod, SandboxId};
@@ -127,7 +129,7 @@ pub enum Step {
         container: String,
         id: ContainerId,
     },
-    /// All at the same time.
+    /// All at the same time, but for their turns.
     StopContainers(Vec<StopContainer>),
     StopSandbox(SandboxId),
     UnmountVolumes,
@@ -152,8 +154,14 @@ pub struct StopContainer {
     pub id: ContainerId,
     pub name: String,
     pub kind: ContainerKind,
+    /// For hook, turn and signal together.
     pub grace: Duration,
     pub why: StopReason,
+    /// To be carried out first, while the grace lasts.
+    pub hook: Option<Hook>,
+    /// The stop signal waits until the containers of lower turns have ended,
+    /// while the grace lasts. 0 for all but sidecars.
+    pub turn: u32,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -168,6 +176,8 @@ pub enum StopReason {
     ProbeFailed(ProbeKind),
     /// An exit that restarts all containers of the pod.
     RestartOfAll,
+    /// Its post-start hook failed.
+    PostStartFailed,
 }
 
 /// Decides what to do next for one pod. Total and deterministic.

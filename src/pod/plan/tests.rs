@@ -187,6 +187,7 @@ fn a_new_image_clears_the_crash_history() {
     crashed.stamp = ContainerStamp {
         hash: "another".into(),
         backoff: Some(Duration::from_secs(160)),
+        ..ContainerStamp::default()
     };
     let plan = decide(
         &pod,

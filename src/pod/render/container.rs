@@ -92,6 +92,7 @@ fn annotations(input: &ContainerInput<'_>) -> BTreeMap<String, String> {
     let stamp = ContainerStamp {
         hash: hash::container(container),
         backoff: input.backoff,
+        ..ContainerStamp::default()
     };
     stamp.write(&mut annotations);
     let text = |value: &Option<String>| value.clone().unwrap_or_default();

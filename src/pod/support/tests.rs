@@ -133,16 +133,6 @@ fn container_fields() {
         (json!({"readinessProbe": {}}), "readinessProbe", Warn),
         (json!({"startupProbe": {}}), "startupProbe", Warn),
         (
-            json!({"lifecycle": {"postStart": {}}}),
-            "lifecycle.postStart",
-            Warn,
-        ),
-        (
-            json!({"lifecycle": {"preStop": {}}}),
-            "lifecycle.preStop",
-            Warn,
-        ),
-        (
             json!({"lifecycle": {"stopSignal": "SIGINT"}}),
             "lifecycle.stopSignal",
             Warn,

@@ -201,8 +201,11 @@ fn describe(step: &Step) -> String {
                         StopReason::ProbeFailed(ProbeKind::Startup) => "startup probe failed",
                         StopReason::ProbeFailed(_) => "liveness probe failed",
                         StopReason::RestartOfAll => "all containers are restarted",
+                        StopReason::PostStartFailed => "post-start hook failed",
                     };
-                    format!("{} ({why}, grace {}s)", stop.name, stop.grace.as_secs())
+                    let hook = stop.hook.as_ref().map_or("", |_| ", hook first");
+                    let grace = stop.grace.as_secs();
+                    format!("{} ({why}, grace {grace}s{hook})", stop.name)
                 })
                 .collect();
             format!("stop {}", names.join(", "))

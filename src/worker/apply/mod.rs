@@ -3,13 +3,17 @@
 //! Each step is a handful of port calls in a fixed order, and ends in an
 //! [`Outcome`]. What to do about a failure is for the next plan to say.
 
+mod hook;
 mod image;
 mod start;
 mod stop;
 
 use std::sync::Arc;
 
+use jiff::Timestamp;
+
 use super::WorkerDeps;
+use super::haste::Pace;
 use super::step::{Outcome, StartFailure};
 use crate::error::chain;
 use crate::pod::containers::reference;
@@ -28,6 +32,10 @@ pub(in crate::worker) struct Target {
     pub(in crate::worker) observed: Arc<ObservedPod>,
     /// Empty until mounted.
     pub(in crate::worker) volumes: MountedVolumes,
+    /// When the pod's `activeDeadlineSeconds` are over.
+    pub(in crate::worker) deadline: Option<Timestamp>,
+    /// Whether the step may take its time.
+    pub(in crate::worker) pace: Pace,
 }
 
 impl Target {

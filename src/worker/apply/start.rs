@@ -127,7 +127,7 @@ impl Target {
             "Started",
             "Container started".into(),
         );
-        Ok(())
+        self.post_start(name, id).await
     }
 
     pub(super) fn report_start(
@@ -138,7 +138,9 @@ impl Target {
         let failure = result.as_ref().err().map(|failure| failure.reason);
         let kind = kind_of(&self.desired.pod, &container);
         self.deps.metrics.container(kind, failure);
-        if let Err(failure) = &result {
+        if let Err(failure) = &result
+            && failure.reason != WaitingReason::PostStartHookError
+        {
             self.start_failed(&container, &failure.message);
         }
         Outcome::Start { container, result }

@@ -1,5 +1,7 @@
 //! Workers and their manager on the in-memory runtime, under a paused clock.
 
+mod endings;
+mod hooks;
 mod life;
 mod restart;
 mod world;

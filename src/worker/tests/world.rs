@@ -7,14 +7,14 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use k8s_openapi::api::core::v1::{ConfigMap, Pod, Secret};
+use k8s_openapi::api::core::v1::{ConfigMap, Event, Pod, PodSpec, Secret};
 use serde_json::json;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use super::super::{Manager, Metrics, PodsView, StartTurns, WorkerDeps};
-use crate::apiserver::{ApiError, EventRecorder, ObjectRefs};
+use crate::apiserver::{ApiError, EventRecorder, EventSink, ObjectRefs};
 use crate::cgroup::{CgroupError, PodCgroups};
 use crate::pod::cgroup::{PodCgroup, QosShares};
 use crate::pod::inputs::{ContainerFiles, MountedVolumes};
@@ -34,6 +34,7 @@ const DEADLINE: Duration = Duration::from_secs(3600);
 pub(super) struct World {
     pub(super) runtime: FakeRuntime,
     pub(super) disk: Arc<Disk>,
+    events: Arc<EventLog>,
     desired: watch::Sender<DesiredPods>,
     agent: Option<Agent>,
 }
@@ -56,6 +57,7 @@ impl World {
         let mut world = Self {
             runtime: FakeRuntime::new(),
             disk: Arc::default(),
+            events: Arc::default(),
             desired: watch::Sender::new(DesiredPods {
                 ready,
                 ..DesiredPods::default()
@@ -69,6 +71,7 @@ impl World {
     pub(super) fn start_agent(&mut self) {
         let status = StatusHandle::default();
         let runtime = self.runtime.clone();
+        let (events, event_task) = EventRecorder::new("n1".into(), self.events.clone());
         let deps = Arc::new(WorkerDeps {
             sandboxes: Arc::new(runtime.clone()),
             images: Arc::new(runtime.clone()),
@@ -79,7 +82,7 @@ impl World {
             objects: Arc::new(NoObjects),
             services: watch::channel(Some(Arc::default())).1,
             status: status.clone(),
-            events: EventRecorder::log_only("n1".into()),
+            events,
             metrics: Metrics::default(),
             start_turns: StartTurns::of_this_machine(),
             node: Arc::new(samples::node()),
@@ -87,6 +90,7 @@ impl World {
             clock: Arc::new(move || runtime.now()),
         });
         let shutdown = CancellationToken::new();
+        tokio::spawn(event_task.run(shutdown.clone()));
         let (manager, views) = Manager::new(deps, self.desired.subscribe(), shutdown.clone());
         let (tell, told) = watch::channel(BTreeMap::new());
         let recorder = tokio::spawn(async move {
@@ -200,6 +204,26 @@ impl World {
         }
     }
 
+    /// Waits for an event of `reason`; its message.
+    pub(super) async fn wait_event(&self, reason: &str) -> String {
+        let mut events = self.events.0.subscribe();
+        let found = events.wait_for(|all| all.iter().any(|(r, _)| r == reason));
+        let Ok(Ok(all)) = tokio::time::timeout(DEADLINE, found).await else {
+            panic!("no event {reason}");
+        };
+        let found = all.iter().find(|(r, _)| r == reason);
+        found
+            .map(|(_, message)| message.clone())
+            .unwrap_or_default()
+    }
+
+    /// Messages of all events of `reason` so far, in order.
+    pub(super) fn events(&self, reason: &str) -> Vec<String> {
+        let all = self.events.0.borrow();
+        let found = all.iter().filter(|(r, _)| r == reason);
+        found.map(|(_, message)| message.clone()).collect()
+    }
+
     pub(super) async fn wait_forgotten(&self, uid: &PodUid) {
         let mut views = self.agent().views.clone();
         tokio::time::timeout(DEADLINE, views.wait_for(|all| !all.contains_key(uid)))
@@ -236,6 +260,16 @@ pub(super) fn pod_with_policy(uid: &str, policy: &str, containers: &[&str]) -> D
         pod: Arc::new(pod),
         origin: Origin::Api,
         intent: Intent::Run,
+    }
+}
+
+/// The same pod with another spec.
+pub(super) fn edited(pod: &DesiredPod, edit: impl FnOnce(&mut PodSpec)) -> DesiredPod {
+    let mut object = Pod::clone(&pod.pod);
+    edit(object.spec.as_mut().expect("a spec"));
+    DesiredPod {
+        pod: Arc::new(object),
+        ..pod.clone()
     }
 }
 
@@ -326,6 +360,24 @@ impl PodCgroups for Disk {
 
     async fn pods_on_disk(&self) -> Result<Vec<PodUid>, CgroupError> {
         Ok(self.cgroups.lock().expect("lock").iter().cloned().collect())
+    }
+}
+
+/// Reasons and messages of the events that were sent.
+#[derive(Default)]
+struct EventLog(watch::Sender<Vec<(String, String)>>);
+
+#[async_trait]
+impl EventSink for EventLog {
+    async fn create(&self, event: &Event) -> Result<Event, ApiError> {
+        let part = |text: &Option<String>| text.clone().unwrap_or_default();
+        let line = (part(&event.reason), part(&event.message));
+        self.0.send_modify(|all| all.push(line));
+        Ok(event.clone())
+    }
+
+    async fn patch(&self, _: &str, _: &str, _: &serde_json::Value) -> Result<Event, ApiError> {
+        Ok(Event::default())
     }
 }
 
