@@ -8,6 +8,7 @@ use super::facts::MachineFacts;
 use super::settings::NodeSettings;
 use crate::pod::facts::ComputeResources;
 use crate::pod::quantity::Quantity;
+pub use crate::pod::resources::is_extended;
 
 /// Names and amounts, as in `status.capacity`.
 pub type ResourceList = BTreeMap<String, ApiQuantity>;
@@ -130,12 +131,6 @@ impl NodeResources {
 pub fn is_managed(name: &str) -> bool {
     matches!(name, "cpu" | "memory" | "pods" | "ephemeral-storage")
         || name.starts_with("hugepages-")
-}
-
-/// Whether a name is of an extended resource (a device, mostly).
-#[must_use]
-pub fn is_extended(name: &str) -> bool {
-    name.contains('/') && !name.contains("kubernetes.io/") && !name.starts_with("requests.")
 }
 
 fn left(capacity: i64, taken: i64) -> i64 {

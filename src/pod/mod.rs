@@ -5,6 +5,7 @@
 //! Nothing in here waits, reads a clock, a file or the network; `now` is an
 //! argument. `tests/layers.rs` holds it to that.
 
+pub mod admission;
 pub mod annotation;
 pub mod cgroup;
 pub mod containers;
@@ -37,6 +38,7 @@ pub mod spec;
 pub mod stamp;
 pub mod status;
 pub mod support;
+pub mod sysctl;
 #[cfg(test)]
 mod testing;
 pub mod validate;

@@ -241,6 +241,13 @@ pub fn is_sidecar(init_container: &Container) -> bool {
     init_container.restart_policy.as_deref() == Some("Always")
 }
 
+/// Whether a name is of an extended resource (a device, mostly): one with a
+/// domain that is not Kubernetes' own.
+#[must_use]
+pub fn is_extended(name: &str) -> bool {
+    name.contains('/') && !name.contains("kubernetes.io/") && !name.starts_with("requests.")
+}
+
 /// Finds the first quantity of a pod that cannot be read.
 ///
 /// # Errors

@@ -14,23 +14,6 @@ mod tests;
 /// Status reason of a pod that is refused for what it asks.
 pub const REASON_UNSUPPORTED: &str = "PodFeatureUnsupported";
 
-/// Those that concern nobody outside the pod, on all kernels that containerd
-/// runs on; as upstream.
-const SAFE_SYSCTLS: [&str; 12] = [
-    "kernel.shm_rmid_forced",
-    "net.ipv4.ip_local_port_range",
-    "net.ipv4.ip_local_reserved_ports",
-    "net.ipv4.ip_unprivileged_port_start",
-    "net.ipv4.ping_group_range",
-    "net.ipv4.tcp_fin_timeout",
-    "net.ipv4.tcp_keepalive_intvl",
-    "net.ipv4.tcp_keepalive_probes",
-    "net.ipv4.tcp_keepalive_time",
-    "net.ipv4.tcp_rmem",
-    "net.ipv4.tcp_syncookies",
-    "net.ipv4.tcp_wmem",
-];
-
 /// One field that is not honoured.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Unsupported {
@@ -128,7 +111,6 @@ fn pod_level(spec: &PodSpec, found: &mut Findings) {
             "the policy Strict is not supported yet",
         );
     }
-    sysctls(spec, found);
     let resources = spec.resources.as_ref();
     if resources.is_some_and(|resources| resources.limits.is_some() || resources.requests.is_some())
     {
@@ -136,22 +118,6 @@ fn pod_level(spec: &PodSpec, found: &mut Findings) {
             "spec.resources".into(),
             "pod-level resources are not enforced yet; the containers' own are",
         );
-    }
-}
-
-fn sysctls(spec: &PodSpec, found: &mut Findings) {
-    let context = spec.security_context.as_ref();
-    for (index, sysctl) in context
-        .iter()
-        .flat_map(|context| context.sysctls.iter().flatten())
-        .enumerate()
-    {
-        if !SAFE_SYSCTLS.contains(&sysctl.name.as_str()) {
-            found.refuse(
-                format!("spec.securityContext.sysctls[{index}]"),
-                "unsafe sysctls are not supported yet",
-            );
-        }
     }
 }
 

@@ -9,7 +9,7 @@ use super::{RenderError, linux, security};
 use crate::pod::facts::NodeFacts;
 use crate::pod::model::DesiredPod;
 use crate::pod::spec::{PortMapping, Protocol, SandboxSpec, SeccompProfile};
-use crate::pod::{dns, hostname, qos, resources, stamp};
+use crate::pod::{dns, hostname, qos, resources, stamp, sysctl};
 
 /// The sandbox of a pod, `attempt` being how many there were before it.
 ///
@@ -43,7 +43,9 @@ pub fn sandbox(
         cgroup_parent: qos::pod_cgroup(pod, node)
             .map(|c| c.path)
             .unwrap_or_default(),
-        sysctls: sysctls.map(|s| (s.name.clone(), s.value.clone())).collect(),
+        sysctls: sysctls
+            .map(|s| (sysctl::normalise(&s.name), s.value.clone()))
+            .collect(),
         namespaces: security::namespaces(Some(spec))?,
         privileged: any_privileged(spec),
         run_as_user: security.and_then(|s| s.run_as_user),

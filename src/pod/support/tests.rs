@@ -81,14 +81,6 @@ fn pod_fields() {
             Refuse,
         ),
         (
-            json!({"securityContext": {"sysctls": [
-                {"name": "net.ipv4.tcp_syncookies", "value": "0"},
-                {"name": "kernel.msgmax", "value": "1"},
-            ]}}),
-            "securityContext.sysctls[1]",
-            Refuse,
-        ),
-        (
             json!({"resources": {"limits": {"cpu": "1"}}}),
             "resources",
             Warn,
