@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use prometheus_client::registry::Registry;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tracing::info;
 
 use super::host::{self, Host};
@@ -17,7 +17,8 @@ use super::serve::Served;
 use super::supervise::{Agent, Shutdown, Tasks};
 use super::{StartError, metrics, settings};
 use crate::apiserver::{
-    self, ApiServer, EventRecorder, NoApiServer, NodeFeed, ObjectRefs, PodFeed, ServiceFeed, Tokens,
+    self, ApiServer, EventRecorder, NoApiServer, NodeFeed, NodePort, ObjectRefs, PodFeed,
+    ServiceFeed, Tokens,
 };
 use crate::config::Config;
 use crate::node::{LeaseTask, NodeDeps, NodeTask};
@@ -28,7 +29,9 @@ use crate::server::explain::ExplainServer;
 use crate::source::{self, ManifestConfig, ManifestSource, Sources};
 use crate::status::{Reporter, ReporterInputs, StandaloneStatus, StatusHandle, StatusView};
 use crate::volume::{HostVolumes, VolumeSettings};
-use crate::worker::{self, Heartbeat, Manager, PodsView, StartTurns, WorkerDeps};
+use crate::worker::{
+    self, Admission, AdmissionDeps, Heartbeat, Manager, PodsView, StartTurns, WorkerDeps,
+};
 
 /// The node's own names, for pods on its network.
 const ETC_HOSTS: &str = "/etc/hosts";
@@ -57,6 +60,7 @@ pub(super) struct WorkerInputs {
     pub(super) runtime: runtime::Handles,
     /// `None`: standalone.
     pub(super) api: Option<ApiServer>,
+    pub(super) node: Option<NodeFeed>,
     pub(super) services: ServiceFeed,
     pub(super) status: StatusHandle,
     pub(super) events: EventRecorder,
@@ -229,6 +233,22 @@ impl Assembly {
 
     /// The workers' manager, and what it shows of them.
     pub(super) async fn workers(&mut self, inputs: WorkerInputs) -> (Manager, PodsView) {
+        let metrics = worker::Metrics::new(&mut self.registry);
+        let (commands, commanded) = mpsc::channel(worker::COMMANDS);
+        let admission = Admission::new(AdmissionDeps {
+            // Without API server nobody will ever tell of it.
+            node: inputs.node.unwrap_or_else(|| watch::channel(None).1),
+            fetch: inputs
+                .api
+                .clone()
+                .map(|api| Arc::new(api) as Arc<dyn NodePort>),
+            own: self.host.node_view(),
+            settings: self.host.admission(&self.config),
+            found: inputs.runtime.observer.pods(),
+            health: inputs.runtime.observer.health(),
+            commands,
+            metrics: metrics.clone(),
+        });
         let (tokens, objects): (Arc<dyn Tokens>, Arc<dyn ObjectRefs>) = match inputs.api {
             Some(api) => (Arc::new(api.clone()), Arc::new(api)),
             None => (Arc::new(NoApiServer), Arc::new(NoApiServer)),
@@ -247,15 +267,17 @@ impl Assembly {
             cgroups: self.host.cgroups.clone(),
             objects,
             services: inputs.services,
+            admission,
             status: inputs.status,
             events: inputs.events,
-            metrics: worker::Metrics::new(&mut self.registry),
+            metrics,
             start_turns: StartTurns::of_this_machine(),
             node,
             etc_hosts: Arc::new(|| std::fs::read_to_string(ETC_HOSTS).unwrap_or_default()),
             clock: Arc::new(Timestamp::now),
         });
-        let (manager, pods) = Manager::new(deps, inputs.desired, self.shutdown.work.clone());
+        let shutdown = self.shutdown.work.clone();
+        let (manager, pods) = Manager::new(deps, inputs.desired, commanded, shutdown);
         worker::register_gauges(&mut self.registry, pods.clone());
         (manager, pods)
     }

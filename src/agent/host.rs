@@ -8,6 +8,7 @@ use std::net::IpAddr;
 use std::path::Path;
 use std::sync::Arc;
 
+use k8s_openapi::api::core::v1::NodeStatus;
 use tracing::warn;
 
 use super::{StartError, settings};
@@ -15,14 +16,16 @@ use crate::apiserver::EventRecorder;
 use crate::cgroup::{CgroupError, CgroupFs, CgroupSettings, Hierarchy};
 use crate::config::{CgroupDriver, Config};
 use crate::error::chain;
-use crate::node::registration::ExtendedResources;
+use crate::node::registration::{self, ExtendedResources};
 use crate::node::tunables::{self, KernelDefaults};
 use crate::node::{
     self, HostProbe, MachineFacts, NodeSettings, address, facts, process, resources, root_dir,
 };
+use crate::pod::admission::{self, NodeView, Support};
 use crate::pod::dns;
 use crate::pod::facts::{CgroupVersion, NodeDns, NodeFacts};
 use crate::pod::spec::DnsSpec;
+use crate::pod::sysctl::Allowlist;
 
 /// The container runtime that this agent speaks to: the scheme of container
 /// IDs (`containerd://…`).
@@ -137,6 +140,37 @@ impl Host {
             seccomp_default: config.pod.seccomp_default,
             runtime_name: RUNTIME_NAME.to_owned(),
             max_crash_backoff: config.pod.crash_backoff_max,
+        }
+    }
+
+    /// The node as this machine knows it by itself, for admission.
+    pub(super) fn node_view(&self) -> NodeView {
+        let capacity = resources::capacity(&self.machine, &self.node);
+        let allocatable = resources::allocatable(&capacity, &self.node);
+        let mut node = registration::initial_node(&self.node, &self.machine);
+        node.status = Some(NodeStatus {
+            allocatable: Some(allocatable.to_list()),
+            ..NodeStatus::default()
+        });
+        NodeView::of(&node)
+    }
+
+    /// What pods are judged by, besides the node.
+    pub(super) fn admission(&self, config: &Config) -> admission::Settings {
+        let support = |present| {
+            if present {
+                Support::Present
+            } else {
+                Support::Absent
+            }
+        };
+        admission::Settings {
+            sysctls: Allowlist::new(
+                &self.machine.kernel_version,
+                &config.pod.allowed_unsafe_sysctls,
+            ),
+            apparmor: support(facts::has_apparmor()),
+            pod_level_resources: support(config.gates.enabled("PodLevelResources")),
         }
     }
 

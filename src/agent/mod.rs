@@ -63,6 +63,7 @@ pub async fn build(config: Config) -> Result<Agent, StartError> {
     let workers = agent.workers(WorkerInputs {
         runtime: runtime.clone(),
         api,
+        node: node.as_ref().map(|(_, feed)| feed.clone()),
         services,
         status,
         events,

@@ -146,10 +146,7 @@ pub(super) const TABLE: &[(&str, Support)] = &[
     ("systemReservedCgroup", NotYet),
     ("kubeReservedCgroup", NotYet),
     ("enforceNodeAllocatable", Honoured),
-    (
-        "allowedUnsafeSysctls",
-        Partly("pods that ask for unsafe sysctls are refused all the same"),
-    ),
+    ("allowedUnsafeSysctls", Honoured),
     ("volumePluginDir", NotYet),
     ("providerID", Honoured),
     ("kernelMemcgNotification", Immaterial),

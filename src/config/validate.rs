@@ -10,6 +10,7 @@ use super::raw::KubeletConfiguration;
 use super::resolve::Problems;
 use super::schema::Setting;
 use crate::pod::quantity::Quantity;
+use crate::pod::sysctl;
 
 /// Checks defaulted fields; adds every broken rule to `problems`.
 pub(super) fn check(raw: &KubeletConfiguration, gates: &FeatureGates, problems: &mut Problems) {
@@ -20,6 +21,7 @@ pub(super) fn check(raw: &KubeletConfiguration, gates: &FeatureGates, problems: 
     reservations(raw, problems);
     shutdown(raw, gates, problems);
     gated(raw, gates, problems);
+    sysctls(raw, problems);
     if raw.run_once.get() {
         problems.add(raw.run_once.invalid("must not be true; the mode is gone"));
     }
@@ -61,6 +63,19 @@ fn numbers(raw: &KubeletConfiguration, problems: &mut Problems) {
     let factor = &raw.memory_throttling_factor;
     if !(factor.get() > 0.0 && factor.get() <= 1.0) {
         problems.add(factor.invalid("must be greater than 0 and at most 1"));
+    }
+}
+
+/// A pod may set what it has of its own; the rest is the whole machine's.
+fn sysctls(raw: &KubeletConfiguration, problems: &mut Problems) {
+    let allowed = &raw.allowed_unsafe_sysctls;
+    for pattern in allowed.get() {
+        if !sysctl::is_namespaced(&pattern) {
+            problems.add(allowed.invalid(format!(
+                "{pattern:?} is not known to be a pod's own (kernel.shm*, kernel.msg*, \
+                 kernel.sem, fs.mqueue.*, net.*)"
+            )));
+        }
     }
 }
 

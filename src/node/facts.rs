@@ -11,6 +11,7 @@ use procfs::{Current, Meminfo};
 
 use crate::pod::quantity::Quantity;
 
+const APPARMOR: &str = "/sys/module/apparmor/parameters/enabled";
 const HUGEPAGES: &str = "/sys/kernel/mm/hugepages";
 /// Where firmware or a virtual machine monitor tells the machine's UUID;
 /// machines without either are known by the installation's ID.
@@ -137,6 +138,12 @@ pub fn collect(root_dir: &Path) -> Result<MachineFacts, FactsError> {
         kernel_version: names.release().to_string_lossy().into_owned(),
         architecture: go_architecture(std::env::consts::ARCH),
     })
+}
+
+/// Whether the kernel confines processes by AppArmor profiles.
+#[must_use]
+pub fn has_apparmor() -> bool {
+    std::fs::read_to_string(APPARMOR).is_ok_and(|enabled| enabled.starts_with('Y'))
 }
 
 /// Reads what is left.

@@ -10,19 +10,22 @@ use std::time::Duration;
 
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tokio::task::{Id, JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, error, info, info_span, warn};
 
 use super::WorkerDeps;
+use super::admission::Ticket;
+use super::command::PodCommand;
 use super::heartbeat::Heartbeat;
 use super::pod::PodWorker;
 use super::view::PodView;
 use crate::error::chain;
 use crate::pod::cgroup::QosShares;
 use crate::pod::{
-    DesiredPod, DesiredPods, Intent, Origin, PodName, PodUid, Termination, TerminationReason, qos,
+    DesiredPod, DesiredPods, Intent, Origin, PodEvent, PodName, PodUid, Severity, SourcesReady,
+    Termination, TerminationReason, qos,
 };
 use crate::runtime::KnownPods;
 
@@ -45,6 +48,7 @@ pub struct Manager {
     deps: Arc<WorkerDeps>,
     desired: watch::Receiver<DesiredPods>,
     found: watch::Receiver<KnownPods>,
+    commands: mpsc::Receiver<PodCommand>,
     shutdown: CancellationToken,
     workers: HashMap<PodUid, Worker>,
     /// Ended, and still named by a source: not to be started again.
@@ -68,6 +72,7 @@ impl Manager {
     pub fn new(
         deps: Arc<WorkerDeps>,
         desired: watch::Receiver<DesiredPods>,
+        commands: mpsc::Receiver<PodCommand>,
         shutdown: CancellationToken,
     ) -> (Self, PodsView) {
         let (views, view) = watch::channel(Arc::default());
@@ -75,6 +80,7 @@ impl Manager {
             found: deps.observer.pods(),
             deps,
             desired,
+            commands,
             shutdown,
             workers: HashMap::new(),
             done: HashSet::new(),
@@ -105,6 +111,7 @@ impl Manager {
                 () = shutdown.cancelled() => break,
                 Ok(()) = self.desired.changed() => {}
                 Ok(()) = self.found.changed() => {}
+                Some(command) = self.commands.recv() => self.obey(command),
                 Some(ended) = self.tasks.join_next_with_id() => self.worker_ended(ended),
                 _ = beat.tick() => {}
             }
@@ -118,17 +125,19 @@ impl Manager {
         let found = self.found.borrow_and_update().clone();
         let before = self.workers.len();
         self.done.retain(|uid| desired.pods.contains_key(uid));
+        let mut news = Vec::new();
         for (uid, pod) in desired.pods.iter() {
-            self.want(uid, pod);
+            self.want(uid, pod, &mut news);
         }
+        self.start_all(&news, desired.ready);
         self.unwant(&desired);
         if desired.ready.all()
             && let Some(found) = found
         {
             for (uid, name) in found.iter() {
-                self.adopt_orphan(uid, name);
+                self.adopt_orphan(uid, name, desired.ready);
             }
-            self.sweep().await;
+            self.sweep(desired.ready).await;
         }
         if self.workers.len() != before {
             self.publish_views();
@@ -136,7 +145,9 @@ impl Manager {
         self.share_out(&desired).await;
     }
 
-    fn want(&mut self, uid: &PodUid, pod: &Arc<DesiredPod>) {
+    /// Tells a pod's worker of the wish, or adds the pod to those that need
+    /// one.
+    fn want(&mut self, uid: &PodUid, pod: &Arc<DesiredPod>, news: &mut Vec<Arc<DesiredPod>>) {
         if let Some(worker) = self.workers.get(uid) {
             worker.wish.send_if_modified(|wish| {
                 if Arc::ptr_eq(wish, pod) {
@@ -153,10 +164,56 @@ impl Manager {
         self.done.remove(uid);
         // An edited static pod has a new UID and the old name: one after the
         // other.
-        if self.workers.values().any(|worker| worker.name == pod.name) {
+        let is_taken = self.workers.values().any(|worker| worker.name == pod.name)
+            || news.iter().any(|other| other.name == pod.name);
+        if !is_taken {
+            news.push(pod.clone());
+        }
+    }
+
+    /// Starts workers for new pods, which take their turns at admission.
+    fn start_all(&mut self, pods: &[Arc<DesiredPod>], ready: SourcesReady) {
+        let tickets = self.deps.admission.enlist(pods, ready);
+        for (pod, ticket) in pods.iter().zip(tickets) {
+            self.start(pod.clone(), ticket);
+        }
+    }
+
+    /// Ends a pod because this node wants it: the wish keeps that.
+    fn obey(&mut self, command: PodCommand) {
+        let PodCommand::Evict {
+            uid,
+            grace,
+            reason,
+            message,
+            disruption,
+        } = command;
+        let Some(worker) = self.workers.get(&uid) else {
+            return;
+        };
+        let pod = worker.wish.borrow().clone();
+        if pod.intent != Intent::Run {
             return;
         }
-        self.start(pod.clone());
+        info!(pod = %worker.name, %uid, reason, "the pod is ended");
+        self.deps.events.record_pod(PodEvent {
+            pod: pod.pod.clone(),
+            container: None,
+            severity: Severity::Warning,
+            reason,
+            message: message.clone(),
+        });
+        worker.wish.send_replace(Arc::new(DesiredPod {
+            intent: Intent::Terminate(Termination {
+                grace,
+                reason: TerminationReason::Failed {
+                    reason: reason.to_owned(),
+                    message,
+                    disruption: Some(disruption),
+                },
+            }),
+            ..DesiredPod::clone(&pod)
+        }));
     }
 
     /// Ends what no source names any more.
@@ -181,7 +238,7 @@ impl Manager {
         }
     }
 
-    fn adopt_orphan(&mut self, uid: &PodUid, name: &PodName) {
+    fn adopt_orphan(&mut self, uid: &PodUid, name: &PodName, ready: SourcesReady) {
         if self.workers.contains_key(uid) || self.done.contains(uid) {
             return;
         }
@@ -189,11 +246,11 @@ impl Manager {
             return;
         }
         warn!(pod = %name, %uid, "the runtime has a pod that no source wants: removing it");
-        self.start(orphan(uid, name));
+        self.start_all(&[orphan(uid, name)], ready);
     }
 
     /// Once per process: directories and cgroups of pods that nobody knows.
-    async fn sweep(&mut self) {
+    async fn sweep(&mut self, ready: SourcesReady) {
         if std::mem::replace(&mut self.swept, true) {
             return;
         }
@@ -207,15 +264,21 @@ impl Manager {
             Err(error) => warn!(error = %chain(&error), "cannot list pod cgroups"),
         }
         for uid in left {
-            self.adopt_orphan(&uid, &PodName::new("", ""));
+            self.adopt_orphan(&uid, &PodName::new("", ""), ready);
         }
     }
 
-    fn start(&mut self, pod: Arc<DesiredPod>) {
+    fn start(&mut self, pod: Arc<DesiredPod>, ticket: Ticket) {
         let (wish, wishes) = watch::channel(pod.clone());
         let now = (self.deps.clock)();
         let (view, views) = watch::channel(Arc::new(PodView::new(&pod, now)));
-        let worker = PodWorker::new(self.deps.clone(), wishes, view, self.shutdown.clone());
+        let worker = PodWorker::new(
+            self.deps.clone(),
+            wishes,
+            view,
+            self.shutdown.clone(),
+            ticket,
+        );
         let span =
             info_span!("pod", ns = %pod.name.namespace, name = %pod.name.name, uid = %pod.uid);
         let task = self.tasks.spawn(worker.run().instrument(span));
@@ -261,12 +324,18 @@ impl Manager {
         let shutdown = self.shutdown.clone();
         let (view, views) = watch::channel(Arc::new(PodView::new(&pod, (self.deps.clock)())));
         let wishes = worker.wish.subscribe();
+        let ready = self.desired.borrow().ready;
+        let tickets = deps.admission.enlist(std::slice::from_ref(&pod), ready);
+        let Some(ticket) = tickets.into_iter().next() else {
+            return;
+        };
         let span =
             info_span!("pod", ns = %pod.name.namespace, name = %pod.name.name, uid = %pod.uid);
         let task = self.tasks.spawn(
             async move {
                 tokio::time::sleep(PANIC_PAUSE).await;
-                PodWorker::new(deps, wishes, view, shutdown).run().await;
+                let worker = PodWorker::new(deps, wishes, view, shutdown, ticket);
+                worker.run().await;
             }
             .instrument(span),
         );

@@ -24,6 +24,8 @@ pub struct Metrics {
     pod_errors: Counter,
     containers: Family<ContainerLabels, Counter>,
     container_errors: Family<ErrorLabels, Counter>,
+    rejections: Family<RejectionLabels, Counter>,
+    preemptions: Family<PreemptionLabels, Counter>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -37,6 +39,26 @@ struct ErrorLabels {
     /// Why the container waits: `CreateContainerError`, ….
     code: &'static str,
 }
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct RejectionLabels {
+    reason: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct PreemptionLabels {
+    /// The resource that was short.
+    preemption_signal: String,
+}
+
+/// Refusals for want of these have a reason of their own among the metrics;
+/// all other resources are devices, of which there may be any number.
+const COUNTED_SHORTAGES: [&str; 4] = [
+    "OutOfcpu",
+    "OutOfmemory",
+    "OutOfephemeral-storage",
+    "OutOfpods",
+];
 
 impl Metrics {
     /// Makes the metrics and registers them.
@@ -64,6 +86,16 @@ impl Metrics {
             "Containers that could not be started, by why they wait",
             metrics.container_errors.clone(),
         );
+        registry.register(
+            "kubelet_admission_rejections",
+            "Pods that this node did not take, by reason",
+            metrics.rejections.clone(),
+        );
+        registry.register(
+            "kubelet_preemptions",
+            "Pods that were ended to make room for critical ones, by what was short",
+            metrics.preemptions.clone(),
+        );
         metrics
     }
 
@@ -76,6 +108,31 @@ impl Metrics {
             ContainerKind::Regular,
             Some(WaitingReason::RunContainerError),
         );
+        self.rejected("NodeName");
+        self.preempted("cpu", 1);
+    }
+
+    /// A pod was refused.
+    pub(super) fn rejected(&self, reason: &str) {
+        let is_device = reason.starts_with("OutOf") && !COUNTED_SHORTAGES.contains(&reason);
+        let reason = if is_device {
+            "OutOfExtendedResources"
+        } else {
+            reason
+        };
+        let labels = RejectionLabels {
+            reason: reason.to_owned(),
+        };
+        self.rejections.get_or_create(&labels).inc();
+    }
+
+    /// So many pods were told to end for want of the resource `signal`.
+    pub(super) fn preempted(&self, signal: &str, pods: usize) {
+        let labels = PreemptionLabels {
+            preemption_signal: signal.to_owned(),
+        };
+        let pods = u64::try_from(pods).unwrap_or(u64::MAX);
+        self.preemptions.get_or_create(&labels).inc_by(pods);
     }
 
     /// A sandbox was started, or was not.

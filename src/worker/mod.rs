@@ -8,7 +8,9 @@
 //! comes first, look again. Image pulls go on beside. It keeps no state that it
 //! could not lose.
 
+mod admission;
 mod apply;
+mod command;
 mod handler;
 mod haste;
 mod heartbeat;
@@ -28,11 +30,13 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Service;
 use tokio::sync::watch;
 
+pub use admission::{Admission, AdmissionDeps};
+pub use command::{COMMANDS, PodCommand};
 pub use heartbeat::Heartbeat;
 pub use manager::{Manager, PodsView, WorkerEntry};
 pub use metrics::{Metrics, register_gauges};
 pub use turns::StartTurns;
-pub use view::PodView;
+pub use view::{AdmissionView, PodView};
 
 use crate::apiserver::{EventRecorder, ObjectRefs};
 use crate::cgroup::PodCgroups;
@@ -54,6 +58,8 @@ pub struct WorkerDeps {
     /// Services whose addresses go into environments; `None` until the API
     /// server has delivered them, and for ever when there is none.
     pub services: watch::Receiver<Option<Arc<Vec<Service>>>>,
+    /// Decides which pods may start.
+    pub admission: Arc<Admission>,
     pub status: StatusHandle,
     pub events: EventRecorder,
     pub metrics: Metrics,

@@ -5,6 +5,7 @@
 //! one step, or two that belong together, is under way, with any number of
 //! pulls beside it.
 
+mod admit;
 mod tell;
 
 use std::collections::BTreeSet;
@@ -23,22 +24,21 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
 use super::WorkerDeps;
+use super::admission::Ticket;
 use super::apply::Target;
 use super::haste::{Hurry, Pace};
 use super::memory::remember;
 use super::step::Outcome;
 use super::view::{ErrorView, PodView};
 use crate::error::chain;
+use crate::pod::admission::Rejection;
 use crate::pod::memory::{Failure, ImageProgress, Pauses};
 use crate::pod::plan::{self, PlanInput, PodPlan, Stage, Step};
 use crate::pod::spec::PresentImage;
-use crate::pod::support::{self, Effect};
 use crate::pod::{DesiredPod, Intent, ObservedPod, PodMemory, Severity, WaitOn, deadline};
 use crate::runtime::{RuntimeError, RuntimeHealth};
 use crate::status::Ending;
 
-/// Reason of a pod that asks for something this agent does not do.
-const REFUSED: &str = "PodFeatureUnsupported";
 /// How long a step may go on after the agent was told to stop.
 const SHUTDOWN_PATIENCE: Duration = Duration::from_secs(5);
 
@@ -49,6 +49,7 @@ pub(super) struct PodWorker {
     health: watch::Receiver<RuntimeHealth>,
     view: watch::Sender<Arc<PodView>>,
     shutdown: CancellationToken,
+    ticket: Ticket,
 
     desired: Arc<DesiredPod>,
     seen: Arc<ObservedPod>,
@@ -57,8 +58,8 @@ pub(super) struct PodWorker {
     last_ending: Option<Ending>,
     /// Whether `seen` is newer than the last thing done.
     sight: Sight,
-    /// Why this agent will not run the pod.
-    refusal: Option<String>,
+    /// Why this node does not take the pod.
+    refusal: Option<Rejection>,
     /// Waits that events were already sent for.
     announced: BTreeSet<(WaitOn, Timestamp)>,
     last_error: Option<ErrorView>,
@@ -117,6 +118,7 @@ impl PodWorker {
         wish: watch::Receiver<Arc<DesiredPod>>,
         view: watch::Sender<Arc<PodView>>,
         shutdown: CancellationToken,
+        ticket: Ticket,
     ) -> Self {
         let desired = wish.borrow().clone();
         let observed = deps.observer.watch(&desired.uid, &desired.name);
@@ -133,6 +135,7 @@ impl PodWorker {
             observed,
             view,
             shutdown,
+            ticket,
             desired,
             seen,
             told: None,
@@ -147,18 +150,25 @@ impl PodWorker {
 
     /// Runs until nothing of the pod is left, or the agent shuts down.
     pub(super) async fn run(mut self) {
+        if self.await_admission().await.is_break() {
+            return;
+        }
         let mut running = None;
-        let mut admitted = false;
+        let mut settled = false;
         loop {
             let mut wake_at = None;
             if running.is_none() {
                 if let Sight::Stale(failure) = &self.sight {
                     running = Some(self.look(failure.as_ref().map(|f| f.pause)));
                 } else {
-                    if !std::mem::replace(&mut admitted, true) {
-                        self.admit();
+                    if !std::mem::replace(&mut settled, true) {
+                        self.settle_admission();
                     }
                     let plan = self.plan();
+                    if plan.stage >= Stage::Stopped {
+                        // Before it is told: whoever hears it may send the next.
+                        self.ticket.release();
+                    }
                     self.note_end(&plan);
                     self.announce(&plan);
                     self.publish_status(&plan);
@@ -192,27 +202,6 @@ impl PodWorker {
                 }
             }
         }
-    }
-
-    /// Refuses a pod that this agent cannot run truly, unless it runs already.
-    fn admit(&mut self) {
-        let pod = self.desired.clone();
-        let unsupported = support::unsupported(&pod.pod);
-        for item in unsupported.iter().filter(|u| u.effect == Effect::Warn) {
-            warn!(field = %item.field_path, "{}", item.message);
-        }
-        let refused: Vec<String> = unsupported
-            .iter()
-            .filter(|u| u.effect == Effect::Refuse)
-            .map(|u| format!("{}: {}", u.field_path, u.message))
-            .collect();
-        if refused.is_empty() || !self.seen.is_absent() || pod.intent != Intent::Run {
-            return;
-        }
-        let message = refused.join("; ");
-        warn!(%message, "the pod is refused");
-        self.target().warn(REFUSED, message.clone());
-        self.refusal = Some(message);
     }
 
     /// Waits for the next thing worth a new plan.

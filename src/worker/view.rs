@@ -6,6 +6,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use serde::Serialize;
 
+use crate::pod::admission::Rejection;
 use crate::pod::plan::PodPlan;
 use crate::pod::{DesiredPod, Intent, ObservedPod, Origin, PodMemory, PodName, PodUid};
 
@@ -16,6 +17,7 @@ pub struct PodView {
     pub name: PodName,
     pub origin: Origin,
     pub intent: Intent,
+    pub admission: AdmissionView,
     pub observed: Arc<ObservedPod>,
     pub memory: PodMemory,
     pub plan: PodPlan,
@@ -26,6 +28,15 @@ pub struct PodView {
     /// The last thing that went wrong, though it may have gone well since.
     pub last_error: Option<ErrorView>,
     pub at: Timestamp,
+}
+
+/// Whether the node takes the pod.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub enum AdmissionView {
+    /// Not decided; what it waits for.
+    Waits(&'static str),
+    Admitted,
+    Refused(Rejection),
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -50,6 +61,7 @@ impl PodView {
             name: desired.name.clone(),
             origin: desired.origin.clone(),
             intent: desired.intent.clone(),
+            admission: AdmissionView::Waits("its turn"),
             observed: Arc::new(ObservedPod::absent(
                 desired.uid.clone(),
                 desired.name.clone(),

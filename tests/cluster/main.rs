@@ -23,6 +23,7 @@
 mod harness;
 mod upstream;
 
+mod admission;
 mod callers;
 mod deletion;
 mod environment;
@@ -51,6 +52,7 @@ fn main() -> ExitCode {
         faults::apiserver::TESTS,
         faults::disk::TESTS,
         callers::OWN_TESTS,
+        admission::OWN_TESTS,
         sessions::RESTARTS,
         workloads::TESTS,
         lifecycle::TESTS,
@@ -64,6 +66,7 @@ fn main() -> ExitCode {
         sessions::TESTS,
         logs::TESTS,
         deletion::TESTS,
+        admission::TESTS,
         images::TESTS,
         node::TESTS,
         static_pods::TESTS,

@@ -4,6 +4,10 @@
 /// Tests by name, each with the reason why upstream's node fails it.
 pub const CANNOT: &[(&str, &str)] = &[
     (
+        "admission::a_restart_does_not_judge_running_pods_anew",
+        "it judges every pod anew when it starts, and fails those that no longer match the node",
+    ),
+    (
         "callers::silent_slow_and_oversize_callers_cost_nothing_that_lasts",
         "it keeps connections open for hours that never finish their TLS handshake",
     ),

@@ -4,6 +4,7 @@
 //! Time comes with each occurrence. Memory is bounded: what was least recently
 //! seen is forgotten, which at worst makes a new Event object of a repeat.
 
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
@@ -36,7 +37,7 @@ const SPAM_RATE: Rate = Rate {
 pub(super) struct Occurrence {
     pub(super) regarding: ObjectReference,
     pub(super) severity: Severity,
-    pub(super) reason: &'static str,
+    pub(super) reason: Cow<'static, str>,
     pub(super) message: String,
     pub(super) at: Timestamp,
 }
@@ -59,7 +60,7 @@ struct Kind {
     object: Object,
     field_path: Option<String>,
     severity: Severity,
-    reason: &'static str,
+    reason: Cow<'static, str>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -181,7 +182,7 @@ impl Kind {
             },
             field_path: regarding.field_path.clone(),
             severity: occurrence.severity,
-            reason: occurrence.reason,
+            reason: occurrence.reason.clone(),
         }
     }
 }
@@ -208,7 +209,7 @@ fn render(node_name: &Arc<str>, told: &Told, occurrence: &Occurrence, message: S
         },
         involved_object: occurrence.regarding.clone(),
         type_: Some(occurrence.severity.as_str().into()),
-        reason: Some(occurrence.reason.into()),
+        reason: Some(occurrence.reason.to_string()),
         message: Some(message),
         count: Some(told.count),
         first_timestamp: Some(Time(told.first)),

@@ -13,7 +13,7 @@ mod tests;
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::ObjectReference;
+use k8s_openapi::api::core::v1::{ObjectReference, Pod};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::registry::Registry;
 use tokio::sync::mpsc;
@@ -93,24 +93,30 @@ impl EventRecorder {
 
     /// Records an event about a pod or one of its containers.
     pub fn record_pod(&self, event: PodEvent) {
-        let meta = &event.pod.metadata;
         let field_path = event
             .container
             .as_ref()
             .map(|container| container.field_path());
         self.record(Occurrence {
             regarding: ObjectReference {
-                api_version: Some("v1".into()),
-                kind: Some("Pod".into()),
-                namespace: meta.namespace.clone(),
-                name: meta.name.clone(),
-                uid: meta.uid.clone(),
-                resource_version: meta.resource_version.clone(),
                 field_path,
+                ..reference(&event.pod)
             },
             severity: event.severity,
-            reason: event.reason,
+            reason: event.reason.into(),
             message: event.message,
+            at: Timestamp::now(),
+        });
+    }
+
+    /// Records that this node does not take a pod. The reason may name a
+    /// resource that only this node has.
+    pub fn record_rejection(&self, pod: &Pod, reason: &str, message: String) {
+        self.record(Occurrence {
+            regarding: reference(pod),
+            severity: Severity::Warning,
+            reason: reason.to_owned().into(),
+            message,
             at: Timestamp::now(),
         });
     }
@@ -125,7 +131,7 @@ impl EventRecorder {
                 ..ObjectReference::default()
             },
             severity: event.severity,
-            reason: event.reason,
+            reason: event.reason.into(),
             message: event.message,
             at: Timestamp::now(),
         });
@@ -141,6 +147,19 @@ impl EventRecorder {
     }
 }
 
+fn reference(pod: &Pod) -> ObjectReference {
+    let meta = &pod.metadata;
+    ObjectReference {
+        api_version: Some("v1".into()),
+        kind: Some("Pod".into()),
+        namespace: meta.namespace.clone(),
+        name: meta.name.clone(),
+        uid: meta.uid.clone(),
+        resource_version: meta.resource_version.clone(),
+        field_path: None,
+    }
+}
+
 fn log(occurrence: &Occurrence) {
     let regarding = &occurrence.regarding;
     let severity: Severity = occurrence.severity;
@@ -150,7 +169,7 @@ fn log(occurrence: &Occurrence) {
         name = regarding.name.as_deref().unwrap_or_default(),
         field_path = regarding.field_path.as_deref().unwrap_or_default(),
         severity = severity.as_str(),
-        reason = occurrence.reason,
+        reason = %occurrence.reason,
         "event: {}",
         occurrence.message,
     );

@@ -26,7 +26,7 @@ fn occurrence(reason: &'static str, message: &str, second: i64) -> Occurrence {
             ..ObjectReference::default()
         },
         severity: Severity::Normal,
-        reason,
+        reason: reason.into(),
         message: message.into(),
         at: Timestamp::UNIX_EPOCH + SignedDuration::from_secs(1_700_000_000 + second),
     }

@@ -266,3 +266,9 @@ fn rules_between_fields_name_the_field_that_was_written() {
         assert_eq!(errors.lines().count(), 1, "{errors}");
     }
 }
+
+#[test]
+fn only_sysctls_of_a_pods_own_can_be_allowed() {
+    let errors = errors_of("allowedUnsafeSysctls: [net.core.*, vm.swappiness]", &[]);
+    insta::assert_snapshot!(errors, @r#"{dir}/config.yaml:3:23: allowedUnsafeSysctls: "vm.swappiness" is not known to be a pod's own (kernel.shm*, kernel.msg*, kernel.sem, fs.mqueue.*, net.*)"#);
+}

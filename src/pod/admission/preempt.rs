@@ -8,7 +8,7 @@ use std::cmp::Ordering;
 
 use super::claim::Claim;
 use super::fit::Shortage;
-use crate::pod::model::{DesiredPod, TerminationReason};
+use crate::pod::model::DesiredPod;
 use crate::pod::qos::{self, QosClass};
 use crate::pod::resources::{CPU, MEMORY};
 
@@ -17,17 +17,8 @@ pub const REASON: &str = "Preempting";
 /// The same for people.
 pub const MESSAGE: &str = "Preempted in order to admit critical pod";
 
-/// What `DisruptionTarget` says of a pod that ends for this reason, if it has to
-/// make room.
-#[must_use]
-pub fn disruption(reason: &TerminationReason) -> Option<&'static str> {
-    match reason {
-        TerminationReason::Failed { reason, .. } if reason == REASON => {
-            Some("Pod was preempted by Kubelet to accommodate a critical pod.")
-        }
-        _ => None,
-    }
-}
+/// What `DisruptionTarget` says of a pod that has to make room.
+pub const DISRUPTION: &str = "Pod was preempted by Kubelet to accommodate a critical pod.";
 
 /// A pod that is here, and what it takes.
 #[derive(Debug, Clone, Copy)]

@@ -6,7 +6,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use super::StatusInput;
 use super::phase::Phase;
 use crate::pod::containers::{host_network, init, is_sidecar, regular, sidecars};
-use crate::pod::model::{Intent, Termination, TerminationReason};
+use crate::pod::model::{Intent, TerminationReason};
 use crate::pod::plan::may_restart_all;
 
 pub(super) const ALL_RESTARTING: &str = "AllContainersRestarting";
@@ -30,14 +30,11 @@ pub(super) fn conditions(
         ("ContainersReady", containers_ready),
         ("PodScheduled", Verdict::yes()),
     ];
-    let rare = [
-        all_restarting(input).map(|verdict| (ALL_RESTARTING, verdict)),
-        disruption(input).map(|verdict| ("DisruptionTarget", verdict)),
-    ];
     usual
         .into_iter()
-        .chain(rare.into_iter().flatten())
+        .chain(all_restarting(input).map(|verdict| (ALL_RESTARTING, verdict)))
         .map(|(kind, verdict)| condition(input, kind, verdict))
+        .chain(disruption(input))
         .collect()
 }
 
@@ -57,22 +54,30 @@ fn all_restarting(input: &StatusInput<'_>) -> Option<Verdict> {
     })
 }
 
-/// That the node ends the pod for reasons of its own.
-fn disruption(input: &StatusInput<'_>) -> Option<Verdict> {
-    match &input.desired.intent {
-        Intent::Terminate(Termination {
-            reason:
-                TerminationReason::Failed {
-                    disruption: Some(message),
-                    ..
-                },
+/// Reason of `DisruptionTarget` where the node itself ends a pod.
+const BY_NODE: &str = "TerminationByKubelet";
+
+/// That the node ends the pod for the sake of others. What was said of it
+/// stays, as the pod may be deleted while it ends.
+fn disruption(input: &StatusInput<'_>) -> Option<PodCondition> {
+    const KIND: &str = "DisruptionTarget";
+    if let Intent::Terminate(termination) = &input.desired.intent
+        && let TerminationReason::Failed {
+            disruption: Some(message),
             ..
-        }) => Some(Verdict {
+        } = &termination.reason
+    {
+        let verdict = Verdict {
             message: Some(message.clone()),
-            ..Verdict::yes_because("TerminationByKubelet")
-        }),
-        _ => None,
+            ..Verdict::yes_because(BY_NODE)
+        };
+        return Some(condition(input, KIND, verdict));
     }
+    let told = input.previous?.conditions.as_ref()?;
+    let ours = told
+        .iter()
+        .find(|c| c.type_ == KIND && c.reason.as_deref() == Some(BY_NODE));
+    ours.cloned()
 }
 
 /// A condition's answer before it gets its times.

@@ -17,6 +17,7 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{HostIP, PodCondition, PodIP, PodStatus};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
+use super::admission::Rejection;
 use super::containers::{ephemeral, host_network, init, regular};
 use super::deadline;
 use super::facts::NodeFacts;
@@ -114,10 +115,11 @@ pub fn compute(input: &StatusInput<'_>) -> PodStatus {
 
 /// The status of a pod that this node refuses to run.
 #[must_use]
-pub fn rejected(desired: &DesiredPod, reason: &str, message: &str, now: Timestamp) -> PodStatus {
+pub fn rejected(desired: &DesiredPod, rejection: &Rejection, now: Timestamp) -> PodStatus {
+    let Rejection { reason, message } = rejection;
     PodStatus {
         phase: Some("Failed".into()),
-        reason: Some(reason.into()),
+        reason: Some(reason.clone()),
         message: Some(format!("Pod was rejected: {message}")),
         observed_generation: desired.pod.metadata.generation,
         start_time: Some(

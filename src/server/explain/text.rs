@@ -9,7 +9,7 @@ use crate::pod::probe::ProbeKind;
 use crate::pod::{
     ContainerState, Intent, ObservedContainer, Origin, SandboxState, TerminationReason,
 };
-use crate::worker::PodView;
+use crate::worker::{AdmissionView, PodView};
 
 /// The explanation of one pod. `now` is when it is read.
 #[must_use]
@@ -20,6 +20,7 @@ pub fn render(view: &PodView, now: Timestamp) -> String {
         field("wanted", &intent(&view.intent)),
         field("stage", &format!("{:?}", view.plan.stage)),
     ];
+    admission(&view.admission, &mut lines);
     sandboxes(view, &mut lines);
     containers(view, now, &mut lines);
     if let Some(running) = &view.running {
@@ -102,6 +103,19 @@ fn intent(intent: &Intent) -> String {
                 None => format!("to end ({why})"),
             }
         }
+    }
+}
+
+fn admission(admission: &AdmissionView, lines: &mut Vec<String>) {
+    match admission {
+        AdmissionView::Admitted => {}
+        AdmissionView::Waits(what) => {
+            lines.push(field("admission", &format!("waits for {what}")));
+        }
+        AdmissionView::Refused(rejection) => lines.push(field(
+            "refused",
+            &format!("{}: {}", rejection.reason, rejection.message),
+        )),
     }
 }
 

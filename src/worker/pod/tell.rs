@@ -7,7 +7,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::PodStatus;
 
-use super::{PodWorker, REFUSED, Running, Work};
+use super::{PodWorker, Running, Work};
 use crate::pod::memory::ImageProgress;
 use crate::pod::plan::{PodPlan, Stage};
 use crate::pod::status::{self, StatusInput};
@@ -65,8 +65,8 @@ impl PodWorker {
     }
 
     fn refused_status(&self, now: Timestamp) -> Option<PodStatus> {
-        let message = self.refusal.as_ref()?;
-        Some(status::rejected(&self.desired, REFUSED, message, now))
+        let rejection = self.refusal.as_ref()?;
+        Some(status::rejected(&self.desired, rejection, now))
     }
 
     /// One event per wait that a user asks about, when it begins.
@@ -133,6 +133,7 @@ impl PodWorker {
             name: self.desired.name.clone(),
             origin: self.desired.origin.clone(),
             intent: self.desired.intent.clone(),
+            admission: self.admission_view(),
             observed: self.seen.clone(),
             memory: self.memory.clone(),
             plan,

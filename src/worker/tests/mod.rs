@@ -1,5 +1,6 @@
 //! Workers and their manager on the in-memory runtime, under a paused clock.
 
+mod admission;
 mod endings;
 mod hooks;
 mod life;

@@ -7,22 +7,27 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use k8s_openapi::api::core::v1::{ConfigMap, Event, Pod, PodSpec, Secret};
+use k8s_openapi::api::core::v1::{ConfigMap, Event, Node, Pod, PodSpec, Secret};
 use serde_json::json;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use super::super::{Manager, Metrics, PodsView, StartTurns, WorkerDeps};
+use super::super::{
+    Admission, AdmissionDeps, COMMANDS, Manager, Metrics, PodsView, StartTurns, WorkerDeps,
+};
 use crate::apiserver::{ApiError, EventRecorder, EventSink, ObjectRefs};
 use crate::cgroup::{CgroupError, PodCgroups};
+use crate::pod::admission::{self, NodeView, Support};
 use crate::pod::cgroup::{PodCgroup, QosShares};
 use crate::pod::inputs::{ContainerFiles, MountedVolumes};
 use crate::pod::samples;
+use crate::pod::sysctl::Allowlist;
 use crate::pod::{
     DesiredPod, DesiredPods, Intent, Origin, PodName, PodUid, SourcesReady, Termination,
     TerminationReason,
 };
+use crate::runtime::Observer;
 use crate::runtime::fake::FakeRuntime;
 use crate::status::{Ending, StatusHandle, StatusUpdate};
 use crate::volume::{ContainerFilesRequest, VolumeError, Volumes};
@@ -36,6 +41,8 @@ pub(super) struct World {
     pub(super) disk: Arc<Disk>,
     events: Arc<EventLog>,
     desired: watch::Sender<DesiredPods>,
+    /// The Node as the API server has it.
+    pub(super) node: watch::Sender<Option<Arc<Node>>>,
     agent: Option<Agent>,
 }
 
@@ -62,6 +69,7 @@ impl World {
                 ready,
                 ..DesiredPods::default()
             }),
+            node: watch::Sender::new(Some(Arc::new(node("8", "a")))),
             agent: None,
         };
         world.start_agent();
@@ -72,6 +80,21 @@ impl World {
         let status = StatusHandle::default();
         let runtime = self.runtime.clone();
         let (events, event_task) = EventRecorder::new("n1".into(), self.events.clone());
+        let (commands, commanded) = mpsc::channel(COMMANDS);
+        let admission = Admission::new(AdmissionDeps {
+            node: self.node.subscribe(),
+            fetch: None,
+            own: NodeView::of(&node("8", "a")),
+            settings: admission::Settings {
+                sysctls: Allowlist::new("6.1", &[]),
+                apparmor: Support::Absent,
+                pod_level_resources: Support::Present,
+            },
+            found: runtime.pods(),
+            health: runtime.health(),
+            commands,
+            metrics: Metrics::default(),
+        });
         let deps = Arc::new(WorkerDeps {
             sandboxes: Arc::new(runtime.clone()),
             images: Arc::new(runtime.clone()),
@@ -81,6 +104,7 @@ impl World {
             cgroups: self.disk.clone(),
             objects: Arc::new(NoObjects),
             services: watch::channel(Some(Arc::default())).1,
+            admission,
             status: status.clone(),
             events,
             metrics: Metrics::default(),
@@ -91,7 +115,8 @@ impl World {
         });
         let shutdown = CancellationToken::new();
         tokio::spawn(event_task.run(shutdown.clone()));
-        let (manager, views) = Manager::new(deps, self.desired.subscribe(), shutdown.clone());
+        let desired = self.desired.subscribe();
+        let (manager, views) = Manager::new(deps, desired, commanded, shutdown.clone());
         let (tell, told) = watch::channel(BTreeMap::new());
         let recorder = tokio::spawn(async move {
             loop {
@@ -137,6 +162,17 @@ impl World {
         self.desired.send_modify(|desired| {
             let mut pods = BTreeMap::clone(&desired.pods);
             pods.insert(pod.uid.clone(), Arc::new(pod));
+            desired.pods = Arc::new(pods);
+        });
+    }
+
+    /// All in one snapshot.
+    pub(super) fn want_all(&self, wanted: &[DesiredPod]) {
+        self.desired.send_modify(|desired| {
+            let mut pods = BTreeMap::clone(&desired.pods);
+            for pod in wanted {
+                pods.insert(pod.uid.clone(), Arc::new(pod.clone()));
+            }
             desired.pods = Arc::new(pods);
         });
     }
@@ -231,6 +267,15 @@ impl World {
             .expect("the worker is forgotten")
             .expect("the manager runs");
     }
+}
+
+/// A node with so many CPUs in that zone.
+pub(super) fn node(cpus: &str, zone: &str) -> Node {
+    serde_json::from_value(json!({
+        "metadata": {"name": "n1", "labels": {"zone": zone}},
+        "status": {"allocatable": {"cpu": cpus, "memory": "8Gi", "pods": "110"}},
+    }))
+    .expect("a node")
 }
 
 /// A pod of busy containers; `p-<uid>` in namespace `ns`.
