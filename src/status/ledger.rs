@@ -13,11 +13,11 @@ use k8s_openapi::api::core::v1::Pod;
 use serde_json::Value;
 use tokio::time::Instant;
 
-use super::StatusUpdate;
 use super::pace::{PATIENCE, Pace, pace};
 use super::step::fresher;
+use super::{Ending, StatusUpdate};
 use crate::apiserver::Backoff;
-use crate::pod::PodUid;
+use crate::pod::{DesiredPod, PodUid};
 
 /// Everything known about telling one pod's status.
 #[derive(Debug)]
@@ -129,6 +129,21 @@ impl Ledger {
         for uid in changed {
             self.poke(&uid, now);
         }
+    }
+
+    /// Static pods that nobody wants any more, as `is_desired` tells, and of
+    /// which something is left.
+    pub(super) fn ending_static_pods(
+        &self,
+        is_desired: impl Fn(&PodUid) -> bool,
+    ) -> Vec<Arc<DesiredPod>> {
+        self.entries
+            .iter()
+            .filter(|(uid, _)| !is_desired(uid))
+            .map(|(_, entry)| &entry.update)
+            .filter(|update| update.pod.origin.is_static() && update.ending < Ending::Gone)
+            .map(|update| update.pod.clone())
+            .collect()
     }
 
     /// Something about this pod is new: its turn comes, at once unless there is

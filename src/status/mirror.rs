@@ -35,20 +35,26 @@ pub(super) fn mirror_of<'a>(desired: &'a DesiredPods, pod: &DesiredPod) -> Optio
 }
 
 /// Everything to be done now. Writes for different names are independent.
-pub(super) fn plan(desired: &DesiredPods, node: Option<&Node>) -> Vec<MirrorStep> {
+/// `ending`: static pods that nobody wants any more and that are not gone yet;
+/// their mirrors stay until they are.
+pub(super) fn plan(
+    desired: &DesiredPods,
+    ending: &[Arc<DesiredPod>],
+    node: Option<&Node>,
+) -> Vec<MirrorStep> {
     let mut by_name: BTreeMap<&PodName, Vec<&DesiredPod>> = BTreeMap::new();
     for pod in desired.pods.values().filter(|pod| pod.origin.is_static()) {
         by_name.entry(&pod.name).or_default().push(pod);
     }
     let mut steps = Vec::new();
     for (name, mirror) in desired.mirrors.iter() {
+        let mut of_name = ending.iter().filter(|pod| pod.name == *name);
+        let is_of_ending = of_name.any(|pod| stands_for(mirror, pod));
+        let lives = mirror.metadata.deletion_timestamp.is_none();
         let is_wanted = match by_name.get(name) {
-            Some(pods) => {
-                mirror.metadata.deletion_timestamp.is_none()
-                    && pods.iter().any(|pod| stands_for(mirror, pod))
-            }
+            Some(pods) => lives && (is_of_ending || pods.iter().any(|pod| stands_for(mirror, pod))),
             // It may belong to a manifest that was not read yet.
-            None => !desired.ready.all(),
+            None => lives && is_of_ending || !desired.ready.all(),
         };
         if let (false, Some(uid)) = (is_wanted, &mirror.metadata.uid) {
             steps.push(MirrorStep::Delete {

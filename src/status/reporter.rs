@@ -257,7 +257,10 @@ impl Reporter {
         let steps = {
             let desired = self.inputs.desired.borrow();
             let node = self.inputs.node.borrow();
-            mirror::plan(&desired, node.as_deref())
+            let ending = self
+                .ledger
+                .ending_static_pods(|uid| desired.pods.contains_key(uid));
+            mirror::plan(&desired, &ending, node.as_deref())
         };
         let now = Instant::now();
         let planned: Vec<MirrorKey> = steps.iter().map(mirror_key).collect();

@@ -81,9 +81,9 @@ pub struct AdmissionInput<'a> {
 pub enum Verdict {
     Admitted,
     Rejected(Rejection),
-    /// Nothing but the node's labels is against it. They may have been changed
-    /// a moment ago: worth another look at the newest Node.
-    LabelsDiffer(Rejection),
+    /// Nothing but the node's labels or taints is against it. They may have been
+    /// changed a moment ago: worth another look at the newest Node.
+    NodeDiffers(Rejection),
     /// Nothing but a lack of resources is against a critical pod: others have
     /// to make room.
     MakeRoom(Vec<Shortage>),
@@ -99,7 +99,7 @@ pub fn admit(input: &AdmissionInput<'_>) -> Verdict {
         .map(|()| predicates(input, spec))
     {
         Err(rejection) => return Verdict::Rejected(rejection),
-        Ok(verdict @ (Verdict::Rejected(_) | Verdict::LabelsDiffer(_))) => return verdict,
+        Ok(verdict @ (Verdict::Rejected(_) | Verdict::NodeDiffers(_))) => return verdict,
         Ok(verdict @ (Verdict::Admitted | Verdict::MakeRoom(_))) => verdict,
     };
     match apparmor(input, spec)
@@ -157,43 +157,70 @@ fn platform(input: &AdmissionInput<'_>, spec: &PodSpec) -> Result<(), Rejection>
 fn predicates(input: &AdmissionInput<'_>, spec: &PodSpec) -> Verdict {
     let claim = Claim::of(&input.pod.pod);
     let shortages = fit::shortages(&claim, input.node, input.taken);
-    let mut others = Vec::new();
-    let differs = !affinity::matches(spec, input.node);
-    if differs {
-        others.push((
-            "NodeAffinity",
-            "node(s) didn't match Pod's node affinity/selector",
-        ));
-    }
-    let wanted = spec.node_name.as_deref().unwrap_or_default();
-    if !wanted.is_empty() && wanted != input.node.name {
-        others.push(("NodeName", "node(s) didn't match the requested node name"));
-    }
-    if claim.ports_conflict(input.taken) {
-        others.push((
-            "NodePorts",
-            "node(s) didn't have free ports for the requested pod ports",
-        ));
-    }
-    let tolerations = spec.tolerations.as_deref().unwrap_or_default();
-    let is_static = input.pod.origin.is_static();
-    if !is_static && !taints::tolerated(&input.node.taints, tolerations) {
-        others.push((
-            "TaintToleration",
-            "node(s) had taints that the pod didn't tolerate",
-        ));
-    }
-    let is_critical = qos::is_critical(input.pod);
-    let other = others
+    let unmet = unmet(input, spec, &claim);
+    let rejection = unmet
         .first()
-        .map(|(name, why)| Rejection::new(name, format!("Predicate {name} failed: {why}")));
-    match (shortages.first(), other) {
+        .map(|Unmet { name, why }| Rejection::new(name, format!("Predicate {name} failed: {why}")));
+    match (shortages.first(), rejection) {
         (None, None) => Verdict::Admitted,
-        (None, Some(rejection)) if differs && others.len() == 1 => Verdict::LabelsDiffer(rejection),
-        (Some(first), _) if !is_critical => Verdict::Rejected(first.rejection()),
+        (None, Some(rejection)) if unmet.iter().all(Unmet::may_be_outdated) => {
+            Verdict::NodeDiffers(rejection)
+        }
+        (Some(first), _) if !qos::is_critical(input.pod) => Verdict::Rejected(first.rejection()),
         (_, Some(rejection)) => Verdict::Rejected(rejection),
         (Some(_), None) => Verdict::MakeRoom(shortages),
     }
+}
+
+/// A demand that has nothing to do with amounts, and is not met.
+struct Unmet {
+    name: &'static str,
+    why: &'static str,
+}
+
+const NODE_AFFINITY: Unmet = Unmet {
+    name: "NodeAffinity",
+    why: "node(s) didn't match Pod's node affinity/selector",
+};
+const NODE_NAME: Unmet = Unmet {
+    name: "NodeName",
+    why: "node(s) didn't match the requested node name",
+};
+const NODE_PORTS: Unmet = Unmet {
+    name: "NodePorts",
+    why: "node(s) didn't have free ports for the requested pod ports",
+};
+const TAINT_TOLERATION: Unmet = Unmet {
+    name: "TaintToleration",
+    why: "node(s) had taints that the pod didn't tolerate",
+};
+
+impl Unmet {
+    /// Whether an administrator may have changed the node a moment ago.
+    fn may_be_outdated(&self) -> bool {
+        [NODE_AFFINITY.name, TAINT_TOLERATION.name].contains(&self.name)
+    }
+}
+
+/// In the order in which they are told.
+fn unmet(input: &AdmissionInput<'_>, spec: &PodSpec, claim: &Claim) -> Vec<Unmet> {
+    let wanted_name = spec.node_name.as_deref().unwrap_or_default();
+    let tolerations = spec.tolerations.as_deref().unwrap_or_default();
+    let is_tolerant =
+        input.pod.origin.is_static() || taints::tolerated(&input.node.taints, tolerations);
+    [
+        (affinity::matches(spec, input.node), NODE_AFFINITY),
+        (
+            wanted_name.is_empty() || wanted_name == input.node.name,
+            NODE_NAME,
+        ),
+        (!claim.ports_conflict(input.taken), NODE_PORTS),
+        (is_tolerant, TAINT_TOLERATION),
+    ]
+    .into_iter()
+    .filter(|(is_met, _)| !is_met)
+    .map(|(_, unmet)| unmet)
+    .collect()
 }
 
 fn apparmor(input: &AdmissionInput<'_>, spec: &PodSpec) -> Result<(), Rejection> {

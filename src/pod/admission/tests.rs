@@ -65,7 +65,7 @@ fn told(verdict: Verdict) -> String {
     match verdict {
         Verdict::Admitted => "ok".into(),
         Verdict::Rejected(r) => format!("{}: {}", r.reason, r.message),
-        Verdict::LabelsDiffer(r) => format!("(labels) {}: {}", r.reason, r.message),
+        Verdict::NodeDiffers(r) => format!("(node) {}: {}", r.reason, r.message),
         Verdict::MakeRoom(shortages) => {
             let missing = shortages
                 .iter()
@@ -121,7 +121,7 @@ fn each_demand_that_is_not_met_has_its_refusal() {
         ),
         (
             pod(json!({"nodeSelector": {"zone": "b"}})),
-            "(labels) NodeAffinity: Predicate NodeAffinity failed: node(s) didn't match Pod's \
+            "(node) NodeAffinity: Predicate NodeAffinity failed: node(s) didn't match Pod's \
              node affinity/selector",
         ),
         (
@@ -286,7 +286,7 @@ fn a_taint_keeps_out_who_does_not_tolerate_it() {
             time_added: None,
         })
         .into();
-    let refused = "TaintToleration: Predicate TaintToleration failed: node(s) had taints that \
+    let refused = "(node) TaintToleration: Predicate TaintToleration failed: node(s) had taints that \
                    the pod didn't tolerate";
     let table = [
         (json!([]), refused),

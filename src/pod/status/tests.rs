@@ -6,6 +6,7 @@ use k8s_openapi::api::core::v1::{ContainerStatus, PodStatus};
 use serde_json::{Value, json};
 
 use super::*;
+use crate::pod::admission::preempt;
 use crate::pod::memory::{ContainerFailure, Failure, Pauses};
 use crate::pod::model::WaitingReason;
 use crate::pod::observed::{ContainerState, ObservedContainer};
@@ -359,6 +360,33 @@ fn an_eviction_tells_its_reason() {
         condition(&status, "Ready"),
         json!(["False", "PodFailed", null])
     );
+}
+
+#[test]
+fn a_pod_that_makes_room_says_so_even_if_it_is_deleted_meanwhile() {
+    let mut pod = pod("Always", &[], &["a"]);
+    pod.intent = Intent::Terminate(Termination {
+        grace: None,
+        reason: TerminationReason::Failed {
+            reason: preempt::REASON.into(),
+            message: preempt::MESSAGE.into(),
+            disruption: Some(preempt::DISRUPTION.into()),
+        },
+    });
+    let status = |pod: &DesiredPod, previous| {
+        let none = PodMemory::default();
+        status_of(pod, &nothing(), &none, Stage::Stopped, previous)
+    };
+    let told = status(&pod, None);
+    let disruption = json!([
+        "True",
+        "TerminationByKubelet",
+        "Pod was preempted by Kubelet to accommodate a critical pod."
+    ]);
+    assert_eq!(condition(&told, "DisruptionTarget"), disruption);
+    let told = status(&deleted(&pod, 1), Some(&told));
+    assert_eq!(condition(&told, "DisruptionTarget"), disruption);
+    assert_eq!(told.reason.as_deref(), Some("Preempting"));
 }
 
 #[test]

@@ -156,7 +156,7 @@ fn steps_for_each_situation() {
         ),
     ];
     for (name, pods, mirrors, ready, expected) in table {
-        let steps = plan(&desired(pods, mirrors, ready), Some(&node()));
+        let steps = plan(&desired(pods, mirrors, ready), &[], Some(&node()));
         assert_eq!(short(&steps), expected, "{name}");
     }
 }
@@ -164,16 +164,16 @@ fn steps_for_each_situation() {
 #[test]
 fn mirrors_wait_for_a_node_that_stays() {
     let desired = desired(vec![static_pod("h1", Intent::Run)], vec![], READY);
-    assert_eq!(plan(&desired, None), vec![]);
+    assert_eq!(plan(&desired, &[], None), vec![]);
     let mut leaving = node();
     leaving.metadata.deletion_timestamp = Some(object(json!("2026-01-01T00:00:00Z")));
-    assert_eq!(plan(&desired, Some(&leaving)), vec![]);
+    assert_eq!(plan(&desired, &[], Some(&leaving)), vec![]);
 }
 
 #[test]
 fn a_mirror_is_a_copy_owned_by_the_node() {
     let desired = desired(vec![static_pod("h1", Intent::Run)], vec![], READY);
-    let steps = plan(&desired, Some(&node()));
+    let steps = plan(&desired, &[], Some(&node()));
     let [MirrorStep::Create { pod, .. }] = &steps[..] else {
         panic!("{steps:?}");
     };
@@ -211,4 +211,20 @@ fn a_mirror_is_a_copy_owned_by_the_node() {
       }
     }
     "#);
+}
+
+#[test]
+fn a_mirror_stays_until_its_pod_is_gone() {
+    let old = Arc::new(static_pod("old", Intent::Run));
+    let removed = desired(vec![], vec![mirror("old")], READY);
+    assert_eq!(
+        plan(&removed, std::slice::from_ref(&old), Some(&node())),
+        vec![]
+    );
+    assert_eq!(plan(&removed, &[], Some(&node())).len(), 1);
+    // An edited manifest: the new pod has to wait for the old one, too.
+    let new = static_pod("new", Intent::Run);
+    let edited = desired(vec![new], vec![mirror("old")], READY);
+    assert_eq!(plan(&edited, &[old], Some(&node())), vec![]);
+    assert_eq!(plan(&edited, &[], Some(&node())).len(), 1);
 }

@@ -10,6 +10,8 @@
 //! until this node's object is known; a static pod never waits for it.
 
 mod ledger;
+#[cfg(test)]
+mod tests;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -128,6 +130,9 @@ impl Admission {
         if known.is_none() {
             return Attempt::Wait("the runtime to tell which pods it has");
         }
+        if !self.deps.health.borrow().checked {
+            return Attempt::Wait("the runtime to tell what it can do");
+        }
         let mut state = self.state();
         if state.ledger.adopt(&known) {
             self.changed.send_replace(());
@@ -150,7 +155,8 @@ impl Admission {
             None => return Attempt::Wait("this node's object in the API"),
         };
         let attempt = self.judge(&mut state.ledger, pod, &node, newest);
-        if matches!(attempt, Attempt::Decided(_)) {
+        if state.ledger.standing(&pod.uid) != Standing::Next {
+            // The turn of another has come.
             self.changed.send_replace(());
         }
         attempt
@@ -182,11 +188,11 @@ impl Admission {
             }
             Verdict::Rejected(rejection) => rejection,
             // A static pod does not wait for the API server.
-            Verdict::LabelsDiffer(rejection) if newest.is_some() || pod.origin.is_static() => {
+            Verdict::NodeDiffers(rejection) if newest.is_some() || pod.origin.is_static() => {
                 rejection
             }
-            Verdict::LabelsDiffer(rejection) if self.deps.fetch.is_none() => rejection,
-            Verdict::LabelsDiffer(_) => return Attempt::LookAgain,
+            Verdict::NodeDiffers(rejection) if self.deps.fetch.is_none() => rejection,
+            Verdict::NodeDiffers(_) => return Attempt::LookAgain,
             Verdict::MakeRoom(shortages) => match self.make_room(ledger, pod, &shortages) {
                 Ok(victims) => return Attempt::Evict(victims),
                 Err(rejection) => rejection,
@@ -293,10 +299,12 @@ impl Ticket {
         let mut changed = admission.changed.subscribe();
         let mut node = admission.deps.node.clone();
         let mut found = admission.deps.found.clone();
+        let mut health = admission.deps.health.clone();
         loop {
             changed.borrow_and_update();
             node.borrow_and_update();
             found.borrow_and_update();
+            health.borrow_and_update();
             let mut attempt = admission.attempt(pod, None);
             if matches!(attempt, Attempt::LookAgain) {
                 let newest = admission.newest_node().await;
@@ -317,6 +325,7 @@ impl Ticket {
                 () = next(&mut changed) => {}
                 () = next(&mut node) => {}
                 () = next(&mut found) => {}
+                () = next(&mut health) => {}
             }
         }
     }

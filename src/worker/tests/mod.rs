@@ -5,4 +5,4 @@ mod endings;
 mod hooks;
 mod life;
 mod restart;
-mod world;
+pub(super) mod world;

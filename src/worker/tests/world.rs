@@ -270,7 +270,7 @@ impl World {
 }
 
 /// A node with so many CPUs in that zone.
-pub(super) fn node(cpus: &str, zone: &str) -> Node {
+pub(in crate::worker) fn node(cpus: &str, zone: &str) -> Node {
     serde_json::from_value(json!({
         "metadata": {"name": "n1", "labels": {"zone": zone}},
         "status": {"allocatable": {"cpu": cpus, "memory": "8Gi", "pods": "110"}},
@@ -279,7 +279,7 @@ pub(super) fn node(cpus: &str, zone: &str) -> Node {
 }
 
 /// A pod of busy containers; `p-<uid>` in namespace `ns`.
-pub(super) fn pod(uid: &str, containers: &[&str]) -> DesiredPod {
+pub(in crate::worker) fn pod(uid: &str, containers: &[&str]) -> DesiredPod {
     pod_with_policy(uid, "Always", containers)
 }
 
