@@ -124,6 +124,7 @@ fn pod(number: usize) -> ObservedPod {
             created_at: at,
             ips: Vec::new(),
             host_network: false,
+            runtime_handler: String::new(),
         }],
         containers: vec![ObservedContainer {
             id: ContainerId(id("c")),

@@ -257,6 +257,7 @@ impl Assembly {
         let volumes = VolumeSettings {
             root_dir: self.config.paths.root_dir.clone(),
             allocatable: node.allocatable,
+            id_range: self.host.id_range,
         };
         let deps = Arc::new(WorkerDeps {
             sandboxes: inputs.runtime.sandboxes,

@@ -18,6 +18,8 @@ pub enum StartError {
     Facts(#[from] crate::node::facts::FactsError),
     #[error("cannot set up the cgroup tree for pods")]
     Cgroup(#[from] crate::cgroup::CgroupError),
+    #[error("cannot give pods user namespaces")]
+    UserNamespaces(#[from] crate::pod::userns::IdRangeError),
     #[error("cannot use the credentials for the API server")]
     Kubeconfig(#[from] crate::apiserver::KubeconfigError),
     #[error("cannot set up TLS for the node's API")]

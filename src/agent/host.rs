@@ -26,6 +26,7 @@ use crate::pod::dns;
 use crate::pod::facts::{CgroupVersion, NodeDns, NodeFacts};
 use crate::pod::spec::DnsSpec;
 use crate::pod::sysctl::Allowlist;
+use crate::pod::userns::{IdRange, IdRangeError};
 
 /// The container runtime that this agent speaks to: the scheme of container
 /// IDs (`containerd://…`).
@@ -38,6 +39,8 @@ pub(super) struct Host {
     pub(super) version: CgroupVersion,
     pub(super) cgroups: Arc<CgroupFs>,
     pub(super) hierarchy: Hierarchy,
+    /// Where the users of pods with a user namespace are.
+    pub(super) id_range: IdRange,
     /// Whether the limits of all pods together could be set; `None`: not asked
     /// for.
     enforced: Option<Result<(), CgroupError>>,
@@ -87,6 +90,7 @@ impl Host {
             version,
             cgroups: Arc::new(cgroups),
             hierarchy,
+            id_range: id_range(config)?,
         };
         host.enforce(config).await
     }
@@ -138,6 +142,7 @@ impl Host {
             root_dir: config.paths.root_dir.clone(),
             pod_logs_dir: config.paths.pod_logs_dir.clone(),
             seccomp_default: config.pod.seccomp_default,
+            thermal_paths: facts::thermal_paths(),
             runtime_name: RUNTIME_NAME.to_owned(),
             max_crash_backoff: config.pod.crash_backoff_max,
         }
@@ -201,6 +206,17 @@ pub(super) fn extended_resources(config: &Config) -> ExtendedResources {
     } else {
         ExtendedResources::Zero
     }
+}
+
+/// A file that cannot be read sets nothing aside.
+fn id_range(config: &Config) -> Result<IdRange, IdRangeError> {
+    let read = |path| std::fs::read_to_string(path).unwrap_or_default();
+    IdRange::of_node(
+        &read("/etc/subuid"),
+        &read("/etc/subgid"),
+        config.pod.user_namespace_ids,
+        config.node.max_pods,
+    )
 }
 
 fn node_dns(config: &Config, host_ips: &[IpAddr]) -> NodeDns {

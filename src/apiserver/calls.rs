@@ -4,6 +4,7 @@ use async_trait::async_trait;
 use k8s_openapi::api::authentication::v1::{TokenRequest, TokenRequestSpec as RequestedToken};
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{ConfigMap, Event, Node, Pod, Secret, ServiceAccount};
+use k8s_openapi::api::node::v1::RuntimeClass;
 use kube::Api;
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions};
 
@@ -157,6 +158,17 @@ impl ObjectRefs for ApiServer {
     async fn secret(&self, namespace: &str, name: &str) -> Result<Option<Secret>, ApiError> {
         let fetch = self.clone().read("get Secret", namespace, name);
         self.secrets.get(namespace, name, fetch).await
+    }
+
+    async fn runtime_class(&self, name: &str) -> Result<Option<RuntimeClass>, ApiError> {
+        let classes: Api<RuntimeClass> = Api::all(self.client.clone());
+        let (calls, wanted) = (self.calls.clone(), name.to_owned());
+        let fetch = async move {
+            calls
+                .call("get RuntimeClass", classes.get_opt(&wanted))
+                .await
+        };
+        self.runtime_classes.get("", name, fetch).await
     }
 }
 

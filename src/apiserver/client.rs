@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
+use k8s_openapi::api::node::v1::RuntimeClass;
 use kube::Client;
 
 use super::ApiError;
@@ -53,6 +54,7 @@ pub struct ApiServer {
     pub(super) reviews: Arc<Lane>,
     pub(super) config_maps: Arc<Shared<ConfigMap>>,
     pub(super) secrets: Arc<Shared<Secret>>,
+    pub(super) runtime_classes: Arc<Shared<RuntimeClass>>,
 }
 
 impl std::fmt::Debug for ApiServer {
@@ -93,6 +95,7 @@ impl ApiServer {
             reviews: Arc::new(Lane::new(None, CALL_TIMEOUT)),
             config_maps: Arc::default(),
             secrets: Arc::default(),
+            runtime_classes: Arc::default(),
         }
     }
 }

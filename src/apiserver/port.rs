@@ -5,6 +5,7 @@ use async_trait::async_trait;
 use k8s_openapi::api::authentication::v1::BoundObjectReference;
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{ConfigMap, Event, Node, Pod, Secret};
+use k8s_openapi::api::node::v1::RuntimeClass;
 
 use super::ApiError;
 use crate::pod::{PodName, PodUid, Severity};
@@ -67,6 +68,7 @@ pub trait ObjectRefs: Send + Sync {
     /// `Ok(None)`: there is no such object.
     async fn config_map(&self, namespace: &str, name: &str) -> Result<Option<ConfigMap>, ApiError>;
     async fn secret(&self, namespace: &str, name: &str) -> Result<Option<Secret>, ApiError>;
+    async fn runtime_class(&self, name: &str) -> Result<Option<RuntimeClass>, ApiError>;
 }
 
 /// Service-account tokens (TokenRequest).

@@ -1,5 +1,5 @@
-//! ConfigMaps and Secrets by name: one GET serves everyone who asks for the
-//! same object within a moment.
+//! ConfigMaps, Secrets and RuntimeClasses by name: one GET serves everyone who
+//! asks for the same object within a moment.
 //!
 //! Ninety pods that start at once all want the same root certificate. The
 //! answer is kept for just a second, so a pod created after an edit of the

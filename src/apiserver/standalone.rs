@@ -2,6 +2,7 @@
 
 use async_trait::async_trait;
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
+use k8s_openapi::api::node::v1::RuntimeClass;
 
 use super::{ApiError, BoundToken, ObjectRefs, TokenRequestSpec, Tokens};
 
@@ -20,6 +21,12 @@ impl ObjectRefs for NoApiServer {
 
     async fn secret(&self, _: &str, _: &str) -> Result<Option<Secret>, ApiError> {
         Err(ApiError::Standalone { call: "get Secret" })
+    }
+
+    async fn runtime_class(&self, _: &str) -> Result<Option<RuntimeClass>, ApiError> {
+        Err(ApiError::Standalone {
+            call: "get RuntimeClass",
+        })
     }
 }
 

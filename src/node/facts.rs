@@ -12,6 +12,9 @@ use procfs::{Current, Meminfo};
 use crate::pod::quantity::Quantity;
 
 const APPARMOR: &str = "/sys/module/apparmor/parameters/enabled";
+/// What the kernel tells of each CPU.
+const CPU_DIRECTORY: &str = "/sys/devices/system/cpu";
+
 const HUGEPAGES: &str = "/sys/kernel/mm/hugepages";
 /// Where firmware or a virtual machine monitor tells the machine's UUID;
 /// machines without either are known by the installation's ID.
@@ -168,6 +171,28 @@ pub fn readings(root_dir: &Path) -> Result<Readings, FactsError> {
 /// The file's own.
 pub fn read_resolv_conf(path: &Path) -> io::Result<String> {
     std::fs::read_to_string(path)
+}
+
+/// The directories that tell how often CPUs were throttled for heat: their
+/// timing gives away what others compute.
+#[must_use]
+pub fn thermal_paths() -> Vec<String> {
+    let Ok(entries) = std::fs::read_dir(CPU_DIRECTORY) else {
+        return Vec::new();
+    };
+    let is_cpu = |name: &str| {
+        let number = name.strip_prefix("cpu").unwrap_or_default();
+        !number.is_empty() && number.bytes().all(|b| b.is_ascii_digit())
+    };
+    let mut paths: Vec<String> = entries
+        .flatten()
+        .filter_map(|entry| entry.file_name().into_string().ok())
+        .filter(|name| is_cpu(name))
+        .map(|name| format!("{CPU_DIRECTORY}/{name}/thermal_throttle"))
+        .filter(|path| Path::new(path).exists())
+        .collect();
+    paths.sort();
+    paths
 }
 
 /// Whether device plugins of an earlier kubelet left a checkpoint: without one

@@ -25,6 +25,8 @@ pub struct NodeFacts {
     pub pod_logs_dir: PathBuf,
     /// `seccompDefault`: profile for containers that ask for none.
     pub seccomp_default: bool,
+    /// Directories that tell how hot CPUs are, which containers must not see.
+    pub thermal_paths: Vec<String>,
     /// `<runtime>` in `<runtime>://<container id>`, from CRI `Version`.
     pub runtime_name: String,
     /// The most a crash back-off grows to.

@@ -1,5 +1,6 @@
 //! What other modules hand in before a container can be rendered: mounted
-//! volumes, per-container files, and the objects a spec refers to.
+//! volumes, per-container files, the objects a spec refers to, and what the
+//! runtime is to this pod.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -7,6 +8,8 @@ use std::path::PathBuf;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use serde::Serialize;
+
+use super::userns::IdMapping;
 
 /// Where each volume of a pod is on this host.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
@@ -50,4 +53,22 @@ pub struct ResolvedRefs {
     pub secrets: BTreeMap<String, Secret>,
     /// Service environment variables, in no particular order.
     pub service_env: Vec<(String, String)>,
+}
+
+/// What runs a pod.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
+pub struct PodRuntime {
+    /// The runtime's handler, from the RuntimeClass; empty for the default one.
+    pub handler: String,
+    pub features: RuntimeFeatures,
+    /// The host's IDs of the pod's users, if it has a user namespace.
+    pub users: Option<IdMapping>,
+}
+
+/// What the runtime says it can do, with one handler.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
+pub struct RuntimeFeatures {
+    pub recursive_read_only_mounts: bool,
+    pub user_namespaces: bool,
+    pub supplemental_groups_policy: bool,
 }

@@ -41,6 +41,7 @@ pub mod support;
 pub mod sysctl;
 #[cfg(test)]
 mod testing;
+pub mod userns;
 pub mod validate;
 
 pub use event::{ContainerKind, ContainerRef, PodEvent, Severity};

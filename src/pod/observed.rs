@@ -102,6 +102,8 @@ pub struct ObservedSandbox {
     /// Pod IPs, primary first. Empty for a host-network sandbox.
     pub ips: Vec<IpAddr>,
     pub host_network: bool,
+    /// The handler that runs it; empty for the runtime's default.
+    pub runtime_handler: String,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]

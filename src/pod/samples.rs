@@ -90,6 +90,7 @@ pub(crate) fn sandbox(attempt: u32, state: SandboxState) -> ObservedSandbox {
         created_at: at(0),
         ips: vec!["10.0.0.2".parse().expect("an IP")],
         host_network: false,
+        runtime_handler: String::new(),
     }
 }
 

@@ -9,6 +9,7 @@ use serde::Serialize;
 
 use super::model::{PodName, PodUid};
 use super::observed::ContainerId;
+use super::userns::IdMapping;
 
 /// CRI `PodSandboxConfig` (upstream-compatible content).
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -34,6 +35,8 @@ pub struct SandboxSpec {
     pub run_as_user: Option<i64>,
     pub run_as_group: Option<i64>,
     pub supplemental_groups: Vec<i64>,
+    pub groups_policy: GroupsPolicy,
+    pub selinux: Option<SelinuxOptions>,
     pub seccomp: SeccompProfile,
     /// The sum for the pod, without overhead. Without any requests this is the
     /// least of CPU shares and no limits.
@@ -74,6 +77,8 @@ pub struct Namespaces {
     pub network: NamespaceMode,
     pub ipc: NamespaceMode,
     pub pid: NamespaceMode,
+    /// The pod's user namespace; `None`: the host's.
+    pub users: Option<IdMapping>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -81,6 +86,16 @@ pub enum NamespaceMode {
     Pod,
     Container,
     Node,
+}
+
+/// Which groups a process has beside those that its pod lists.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
+pub enum GroupsPolicy {
+    /// Those that the image's `/etc/group` gives its user.
+    #[default]
+    Merge,
+    /// None.
+    Strict,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -170,6 +185,7 @@ pub struct ContainerSecurity {
     pub run_as: RunAs,
     pub run_as_group: Option<i64>,
     pub supplemental_groups: Vec<i64>,
+    pub groups_policy: GroupsPolicy,
     pub add_capabilities: Vec<String>,
     pub drop_capabilities: Vec<String>,
     pub seccomp: SeccompProfile,

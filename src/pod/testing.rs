@@ -83,6 +83,7 @@ pub(crate) fn node() -> NodeFacts {
         root_dir: "/var/lib/kubelet".into(),
         pod_logs_dir: "/var/log/pods".into(),
         seccomp_default: false,
+        thermal_paths: Vec::new(),
         runtime_name: "containerd".into(),
         max_crash_backoff: Duration::from_secs(300),
     }

@@ -71,6 +71,7 @@ pub(super) fn sandbox(
         created_at: creation(status.created_at),
         ips,
         host_network: options.is_some_and(|o| o.network() == cri::NamespaceMode::Node),
+        runtime_handler: status.runtime_handler.clone(),
     })
 }
 

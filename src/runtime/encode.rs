@@ -5,10 +5,12 @@ use super::cri::security_profile::ProfileType;
 use super::cri::{self, Int64Value};
 use crate::pod::PodUid;
 use crate::pod::spec::{
-    ContainerSecurity, ContainerSpec, LinuxResources, MountPropagation, MountSpec, NamespaceMode,
-    Namespaces, PortMapping, Protocol, RegistryAuth, RunAs, SandboxSpec, SeccompProfile,
+    ContainerSecurity, ContainerSpec, GroupsPolicy, LinuxResources, MountPropagation, MountSpec,
+    NamespaceMode, Namespaces, PortMapping, Protocol, RegistryAuth, RunAs, SandboxSpec,
+    SeccompProfile, SelinuxOptions,
 };
 use crate::pod::stamp::LABEL_POD_UID;
+use crate::pod::userns::IdMapping;
 
 #[cfg(test)]
 mod tests;
@@ -57,11 +59,9 @@ pub(super) fn sandbox_config(spec: &SandboxSpec) -> cri::PodSandboxConfig {
     }
 }
 
-/// `runtime_handler` is the sandbox's; some runtimes keep images by handler.
-pub(super) fn container_config(
-    spec: &ContainerSpec,
-    runtime_handler: &str,
-) -> cri::ContainerConfig {
+pub(super) fn container_config(spec: &ContainerSpec) -> cri::ContainerConfig {
+    // With a user namespace, what is mounted shows the pod's own IDs.
+    let users = spec.security.namespaces.users;
     cri::ContainerConfig {
         metadata: Some(cri::ContainerMetadata {
             name: spec.name.clone(),
@@ -70,14 +70,13 @@ pub(super) fn container_config(
         image: Some(cri::ImageSpec {
             image: spec.image.0.clone(),
             user_specified_image: spec.user_image.clone(),
-            runtime_handler: runtime_handler.to_owned(),
             ..Default::default()
         }),
         command: spec.command.clone(),
         args: spec.args.clone(),
         working_dir: spec.working_dir.clone(),
         envs: spec.envs.iter().map(env).collect(),
-        mounts: spec.mounts.iter().map(mount).collect(),
+        mounts: spec.mounts.iter().map(|m| mount(m, users)).collect(),
         labels: spec.labels.clone(),
         annotations: spec.annotations.clone(),
         log_path: path(&spec.log_path),
@@ -109,12 +108,13 @@ pub(super) fn auth_config(auth: &RegistryAuth) -> cri::AuthConfig {
 fn sandbox_security(spec: &SandboxSpec) -> cri::LinuxSandboxSecurityContext {
     cri::LinuxSandboxSecurityContext {
         namespace_options: Some(namespaces(spec.namespaces)),
-        selinux_options: None,
+        selinux_options: spec.selinux.as_ref().map(selinux),
         run_as_user: spec.run_as_user.map(int64),
         supplemental_groups: spec.supplemental_groups.clone(),
         privileged: spec.privileged,
         run_as_group: spec.run_as_group.map(int64),
         seccomp: Some(seccomp(&spec.seccomp)),
+        supplemental_groups_policy: groups_policy(spec.groups_policy).into(),
     }
 }
 
@@ -130,12 +130,7 @@ fn container_security(security: &ContainerSecurity) -> cri::LinuxContainerSecuri
         }),
         privileged: security.privileged,
         namespace_options: Some(namespaces(security.namespaces)),
-        selinux_options: security.selinux.as_ref().map(|options| cri::SeLinuxOption {
-            user: options.user.clone(),
-            role: options.role.clone(),
-            r#type: options.kind.clone(),
-            level: options.level.clone(),
-        }),
+        selinux_options: security.selinux.as_ref().map(selinux),
         run_as_user,
         run_as_username,
         readonly_rootfs: security.read_only_root,
@@ -149,6 +144,23 @@ fn container_security(security: &ContainerSecurity) -> cri::LinuxContainerSecuri
         masked_paths: security.masked_paths.clone(),
         readonly_paths: security.readonly_paths.clone(),
         seccomp: Some(seccomp(&security.seccomp)),
+        supplemental_groups_policy: groups_policy(security.groups_policy).into(),
+    }
+}
+
+fn groups_policy(policy: GroupsPolicy) -> cri::SupplementalGroupsPolicy {
+    match policy {
+        GroupsPolicy::Merge => cri::SupplementalGroupsPolicy::Merge,
+        GroupsPolicy::Strict => cri::SupplementalGroupsPolicy::Strict,
+    }
+}
+
+fn selinux(options: &SelinuxOptions) -> cri::SeLinuxOption {
+    cri::SeLinuxOption {
+        user: options.user.clone(),
+        role: options.role.clone(),
+        r#type: options.kind.clone(),
+        level: options.level.clone(),
     }
 }
 
@@ -186,6 +198,7 @@ fn namespaces(namespaces: Namespaces) -> cri::NamespaceOption {
         pid: namespace_mode(namespaces.pid).into(),
         ipc: namespace_mode(namespaces.ipc).into(),
         target_id: String::new(),
+        userns_options: Some(user_namespace(namespaces.users)),
     }
 }
 
@@ -199,6 +212,27 @@ fn container_namespaces(spec: &ContainerSpec) -> cri::NamespaceOption {
         },
         None => own,
     }
+}
+
+fn user_namespace(users: Option<IdMapping>) -> cri::UserNamespace {
+    let mode = match users {
+        Some(_) => cri::NamespaceMode::Pod,
+        None => cri::NamespaceMode::Node,
+    };
+    cri::UserNamespace {
+        mode: mode.into(),
+        uids: id_mappings(users),
+        gids: id_mappings(users),
+    }
+}
+
+fn id_mappings(users: Option<IdMapping>) -> Vec<cri::IdMapping> {
+    let mapping = |mapping: IdMapping| cri::IdMapping {
+        host_id: mapping.host_id,
+        container_id: mapping.container_id,
+        length: mapping.length,
+    };
+    users.map(mapping).into_iter().collect()
 }
 
 fn namespace_mode(mode: NamespaceMode) -> cri::NamespaceMode {
@@ -250,7 +284,7 @@ fn env((key, value): &(String, String)) -> cri::KeyValue {
     }
 }
 
-fn mount(mount: &MountSpec) -> cri::Mount {
+fn mount(mount: &MountSpec, users: Option<IdMapping>) -> cri::Mount {
     let propagation = match mount.propagation {
         MountPropagation::Private => cri::MountPropagation::PropagationPrivate,
         MountPropagation::HostToContainer => cri::MountPropagation::PropagationHostToContainer,
@@ -262,6 +296,8 @@ fn mount(mount: &MountSpec) -> cri::Mount {
         readonly: mount.read_only,
         selinux_relabel: false,
         propagation: propagation.into(),
+        uid_mappings: id_mappings(users),
+        gid_mappings: id_mappings(users),
         recursive_read_only: mount.recursive_read_only,
         image: None,
         image_sub_path: String::new(),

@@ -10,6 +10,7 @@ use async_trait::async_trait;
 use tokio::sync::watch;
 
 use super::{ExecError, ImageError, RuntimeError};
+use crate::pod::inputs::RuntimeFeatures;
 use crate::pod::spec::{ContainerSpec, ImageRequest, PresentImage, SandboxSpec};
 use crate::pod::{ContainerId, ObservedPod, PodName, PodUid, SandboxId};
 
@@ -216,6 +217,20 @@ pub struct RuntimeHealth {
     pub version: String,
     pub handlers: Vec<RuntimeHandler>,
     pub supplemental_groups_policy: bool,
+}
+
+impl RuntimeHealth {
+    /// What the runtime can do with one of its handlers; nothing with one that
+    /// it does not tell of.
+    #[must_use]
+    pub fn features(&self, handler: &str) -> RuntimeFeatures {
+        let known = self.handlers.iter().find(|known| known.name == handler);
+        RuntimeFeatures {
+            recursive_read_only_mounts: known.is_some_and(|h| h.recursive_read_only_mounts),
+            user_namespaces: known.is_some_and(|h| h.user_namespaces),
+            supplemental_groups_policy: self.supplemental_groups_policy,
+        }
+    }
 }
 
 /// [`RuntimeHealth::runtime`] has this reason when the runtime has been silent

@@ -77,7 +77,7 @@ impl Sandboxes for CriSandboxes {
         self.client
             .create_container(
                 &sandbox.0,
-                encode::container_config(spec, &sandbox_spec.runtime_handler),
+                encode::container_config(spec),
                 encode::sandbox_config(sandbox_spec),
             )
             .await

@@ -20,10 +20,11 @@ use super::plan::{VolumeKind, VolumeSetup, plan};
 use super::port::{ContainerFilesRequest, Volumes};
 use super::setup::{Prepared, PreparedKind, SetUp};
 use super::tokens::TokenCache;
-use super::{VolumeError, clean, container_files};
+use super::{VolumeError, clean, container_files, user_namespace};
 use crate::apiserver::{ObjectRefs, Tokens};
 use crate::pod::facts::ComputeResources;
 use crate::pod::inputs::{ContainerFiles, MountedVolumes};
+use crate::pod::userns::{IdMapping, IdRange};
 use crate::pod::{DesiredPod, PodUid};
 
 /// Tells the time; a fixed one in tests.
@@ -37,6 +38,8 @@ pub struct VolumeSettings {
     /// Bounds tmpfs volumes, and is what `resourceFieldRef` shows for a limit
     /// that is not set.
     pub allocatable: ComputeResources,
+    /// Where the users of pods with a user namespace are.
+    pub id_range: IdRange,
 }
 
 /// Volumes below the root directory of this host.
@@ -46,6 +49,8 @@ pub struct HostVolumes {
     clock: Clock,
     /// One record per pod that was ever asked for and not removed since.
     pods: Mutex<BTreeMap<PodUid, SharedRecord>>,
+    /// Held while a block of IDs is chosen, so that no two pods get the same.
+    id_choice: Arc<tokio::sync::Mutex<()>>,
 }
 
 /// Locked for as long as a verb works on the pod.
@@ -83,6 +88,7 @@ impl HostVolumes {
             fetcher: Fetcher { tokens, objects },
             clock,
             pods: Mutex::default(),
+            id_choice: Arc::default(),
         }
     }
 
@@ -176,6 +182,21 @@ impl Volumes for HostVolumes {
             let files = container_files::write(&layout, &request);
             drop(record);
             files
+        })
+        .await
+    }
+
+    async fn id_mapping(&self, uid: &PodUid) -> Result<IdMapping, VolumeError> {
+        let layout = self.layout(uid)?;
+        let VolumeSettings {
+            root_dir, id_range, ..
+        } = self.settings.clone();
+        let record = self.lock(uid).await;
+        let choice = self.id_choice.clone().lock_owned().await;
+        blocking(move || {
+            let mapping = user_namespace::id_mapping(&root_dir, &layout, &id_range);
+            drop((choice, record));
+            mapping
         })
         .await
     }

@@ -28,6 +28,14 @@ pub enum VolumeError {
         #[source]
         source: std::io::Error,
     },
+    #[error("unusable user namespace in {path}")]
+    UserNamespace {
+        path: PathBuf,
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    #[error("could not find an empty slot to allocate a user namespace")]
+    NoIdsLeft,
     /// A pod UID or a name of a pod that cannot be a file name here.
     #[error("unusable name")]
     Name(#[source] Box<dyn std::error::Error + Send + Sync>),

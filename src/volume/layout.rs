@@ -88,6 +88,11 @@ impl PodLayout {
         self.pod().join("etc-hosts")
     }
 
+    /// Which IDs of the host the pod's users are.
+    pub(super) fn user_namespace(&self) -> PathBuf {
+        self.pod().join("userns")
+    }
+
     /// Termination logs of one container's instances.
     pub(super) fn container(&self, container: &str) -> PathBuf {
         self.pod().join("containers").join(container)

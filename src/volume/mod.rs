@@ -37,6 +37,7 @@ mod port;
 mod remove;
 mod setup;
 mod tokens;
+mod user_namespace;
 
 pub use apply::{Clock, HostVolumes, VolumeSettings};
 pub use error::VolumeError;

@@ -4,6 +4,7 @@ use async_trait::async_trait;
 
 use super::VolumeError;
 use crate::pod::inputs::{ContainerFiles, MountedVolumes};
+use crate::pod::userns::IdMapping;
 use crate::pod::{DesiredPod, PodUid};
 
 /// Volumes of pods. All verbs are idempotent and may be repeated after a crash
@@ -18,6 +19,9 @@ pub trait Volumes: Send + Sync {
         &self,
         request: &ContainerFilesRequest,
     ) -> Result<ContainerFiles, VolumeError>;
+    /// The host's IDs of a pod with a user namespace. They are the pod's until
+    /// its directory is removed.
+    async fn id_mapping(&self, uid: &PodUid) -> Result<IdMapping, VolumeError>;
     /// Unmounts and removes all of the pod's volumes.
     async fn tear_down(&self, uid: &PodUid) -> Result<(), VolumeError>;
     /// Removes the pod's directory, after [`Volumes::tear_down`].

@@ -9,8 +9,10 @@ use std::sync::{Arc, Mutex};
 use async_trait::async_trait;
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::{ConfigMap, Pod, Secret};
+use k8s_openapi::api::node::v1::RuntimeClass;
 use kubelet::apiserver::{ApiError, BoundToken, ObjectRefs, TokenRequestSpec, Tokens};
 use kubelet::pod::facts::ComputeResources;
+use kubelet::pod::userns::{self, IdRange};
 use kubelet::pod::{DesiredPod, Intent, Origin, PodName, PodUid};
 use kubelet::volume::{HostVolumes, VolumeError, VolumeSettings};
 use serde_json::{Value, json};
@@ -89,6 +91,10 @@ impl ObjectRefs for Api {
     async fn secret(&self, _: &str, name: &str) -> Result<Option<Secret>, ApiError> {
         self.answer("get secret")?;
         Ok(self.secrets.lock().unwrap().get(name).cloned())
+    }
+
+    async fn runtime_class(&self, _: &str) -> Result<Option<RuntimeClass>, ApiError> {
+        Ok(None)
     }
 }
 
@@ -174,6 +180,7 @@ fn volumes(root: &Path, api: &Arc<Api>) -> HostVolumes {
             memory: 1 << 30,
             ephemeral_storage: 0,
         },
+        id_range: IdRange::of_node("", "", userns::UNIT, 110).unwrap(),
     };
     let clock = api.clock.clone();
     let tokens: Arc<dyn Tokens> = Arc::<Api>::clone(api);

@@ -12,7 +12,7 @@ use super::sandbox::identity;
 use super::{RenderError, linux, mounts, security};
 use crate::pod::downward::PodView;
 use crate::pod::facts::NodeFacts;
-use crate::pod::inputs::{ContainerFiles, MountedVolumes, ResolvedRefs};
+use crate::pod::inputs::{ContainerFiles, MountedVolumes, PodRuntime, ResolvedRefs};
 use crate::pod::model::DesiredPod;
 use crate::pod::observed::{ContainerId, ContainerStamp};
 use crate::pod::spec::{ContainerSpec, PresentImage};
@@ -34,6 +34,7 @@ pub struct ContainerInput<'a> {
     pub volumes: &'a MountedVolumes,
     pub files: &'a ContainerFiles,
     pub refs: &'a ResolvedRefs,
+    pub runtime: &'a PodRuntime,
     pub node: &'a NodeFacts,
 }
 
@@ -65,7 +66,7 @@ pub fn container(input: &ContainerInput<'_>) -> Result<ContainerSpec, RenderErro
         command: env::expand_all(container.command.as_ref(), &env),
         args: env::expand_all(container.args.as_ref(), &env),
         working_dir: container.working_dir.clone().unwrap_or_default(),
-        mounts: mounts::of_container(container, input.volumes, input.files)?,
+        mounts: mounts::of_container(container, input)?,
         labels: labels(pod, container),
         annotations: annotations(input),
         log_path: Path::new(&container.name).join(format!("{}.log", input.attempt)),
@@ -73,7 +74,7 @@ pub fn container(input: &ContainerInput<'_>) -> Result<ContainerSpec, RenderErro
         stdin_once: container.stdin_once.unwrap_or(false),
         tty: container.tty.unwrap_or(false),
         resources: linux::of_container(pod, container, node),
-        security: security::of_container(pod, container, input.image.user.as_ref(), node)?,
+        security: security::of_container(input)?,
         process_target: input.process_target.cloned(),
         envs: env.into_iter().collect(),
     })

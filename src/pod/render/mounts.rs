@@ -4,9 +4,9 @@ use std::path::PathBuf;
 
 use k8s_openapi::api::core::v1::{Container, VolumeMount};
 
-use super::RenderError;
+use super::{ContainerInput, RenderError};
 use crate::pod::hosts::{self, ETC_HOSTS};
-use crate::pod::inputs::{ContainerFiles, MountedVolumes};
+use crate::pod::inputs::RuntimeFeatures;
 use crate::pod::spec::{MountPropagation, MountSpec};
 
 /// Where a container leaves its last words unless it says otherwise.
@@ -16,9 +16,9 @@ const DEFAULT_TERMINATION_LOG: &str = "/dev/termination-log";
 /// termination log.
 pub(super) fn of_container(
     container: &Container,
-    volumes: &MountedVolumes,
-    files: &ContainerFiles,
+    input: &ContainerInput<'_>,
 ) -> Result<Vec<MountSpec>, RenderError> {
+    let files = input.files;
     if let Some(device) = container.volume_devices.iter().flatten().next() {
         return Err(RenderError::config_message(format!(
             "cannot find volume {:?} to pass into container {:?}",
@@ -27,7 +27,7 @@ pub(super) fn of_container(
     }
     let wanted = container.volume_mounts.iter().flatten();
     let mut mounts = wanted
-        .map(|mount| volume(mount, container, volumes))
+        .map(|mount| volume(mount, container, input))
         .collect::<Result<Vec<_>, _>>()?;
     if !hosts::mounts_own(container) {
         mounts.extend(files.etc_hosts.clone().map(|path| file(ETC_HOSTS, path)));
@@ -43,9 +43,9 @@ pub(super) fn of_container(
 fn volume(
     mount: &VolumeMount,
     container: &Container,
-    volumes: &MountedVolumes,
+    input: &ContainerInput<'_>,
 ) -> Result<MountSpec, RenderError> {
-    let volume = volumes.volumes.get(&mount.name).ok_or_else(|| {
+    let volume = input.volumes.volumes.get(&mount.name).ok_or_else(|| {
         RenderError::config_message(format!(
             "cannot find volume {:?} to mount into container {:?}",
             mount.name, container.name
@@ -62,7 +62,7 @@ fn volume(
         container_path: absolute(&mount.mount_path),
         host_path: volume.host_path.clone(),
         read_only: mount.read_only.unwrap_or(false) || volume.read_only,
-        recursive_read_only: recursive_read_only(mount)?,
+        recursive_read_only: recursive_read_only(mount, input.runtime.features)?,
         propagation: propagation(mount)?,
     })
 }
@@ -86,10 +86,10 @@ fn propagation(mount: &VolumeMount) -> Result<MountPropagation, RenderError> {
     }
 }
 
-/// Whether mounts below the mount are read-only as well. It is not known here
-/// whether the runtime can do that, so what asks for it where possible does
-/// without, and what insists is refused.
-fn recursive_read_only(mount: &VolumeMount) -> Result<bool, RenderError> {
+/// Whether mounts below the mount are read-only as well. If the runtime cannot do
+/// that, what asks for it where possible does without, and what insists is
+/// refused.
+fn recursive_read_only(mount: &VolumeMount, runtime: RuntimeFeatures) -> Result<bool, RenderError> {
     let refuse = |why: &str| {
         Err(RenderError::config_message(format!(
             "failed to resolve recursive read-only mode: volume {:?} requested recursive \
@@ -107,7 +107,8 @@ fn recursive_read_only(mount: &VolumeMount) -> Result<bool, RenderError> {
         _ if propagation != "None" => {
             refuse(&format!("not compatible with propagation {propagation:?}"))
         }
-        "IfPossible" => Ok(false),
+        "IfPossible" => Ok(runtime.recursive_read_only_mounts),
+        "Enabled" if runtime.recursive_read_only_mounts => Ok(true),
         "Enabled" => refuse("not supported by the runtime"),
         other => Err(RenderError::config_message(format!(
             "unknown recursive read-only mode {other:?}"

@@ -7,6 +7,7 @@ use k8s_openapi::api::core::v1::{Container, ContainerPort, PodSpec};
 
 use super::{RenderError, linux, security};
 use crate::pod::facts::NodeFacts;
+use crate::pod::inputs::PodRuntime;
 use crate::pod::model::DesiredPod;
 use crate::pod::spec::{PortMapping, Protocol, SandboxSpec, SeccompProfile};
 use crate::pod::{dns, hostname, qos, resources, stamp, sysctl};
@@ -15,10 +16,11 @@ use crate::pod::{dns, hostname, qos, resources, stamp, sysctl};
 ///
 /// # Errors
 /// If the pod says something that no sandbox can be made of: an invalid host
-/// name, port or quantity, or a feature that is not there.
+/// name, port or quantity, or a feature that the runtime does not have.
 pub fn sandbox(
     pod: &DesiredPod,
     attempt: u32,
+    runtime: &PodRuntime,
     node: &NodeFacts,
 ) -> Result<SandboxSpec, RenderError> {
     resources::check(&pod.pod).map_err(|error| RenderError::config(&error))?;
@@ -46,16 +48,20 @@ pub fn sandbox(
         sysctls: sysctls
             .map(|s| (sysctl::normalise(&s.name), s.value.clone()))
             .collect(),
-        namespaces: security::namespaces(Some(spec))?,
+        namespaces: security::namespaces(Some(spec), runtime)?,
         privileged: any_privileged(spec),
         run_as_user: security.and_then(|s| s.run_as_user),
         run_as_group: security.and_then(|s| s.run_as_group),
-        supplemental_groups: security::supplemental_groups(security)?,
+        supplemental_groups: security::supplemental_groups(security),
+        groups_policy: security::groups_policy(security, runtime)?,
+        selinux: security
+            .and_then(|s| s.se_linux_options.as_ref())
+            .map(security::selinux),
         // The sandbox's own process needs no more; containers have their own.
         seccomp: SeccompProfile::RuntimeDefault,
         resources: linux::of_sandbox(&pod.pod, &node.cgroup),
         overhead: linux::of_overhead(spec, &node.cgroup),
-        runtime_handler: String::new(),
+        runtime_handler: runtime.handler.clone(),
     })
 }
 

@@ -1,18 +1,20 @@
 //! Who a container's process is and what it may do. What the container says
 //! goes before what the pod says.
 
-use std::path::Path;
+use std::path::{Component, Path};
 
 use k8s_openapi::api::core::v1::{
     AppArmorProfile, Container, PodSecurityContext, PodSpec, SELinuxOptions,
     SeccompProfile as ApiSeccompProfile, SecurityContext,
 };
 
-use super::RenderError;
+use super::{ContainerInput, RenderError};
 use crate::pod::facts::NodeFacts;
+use crate::pod::inputs::PodRuntime;
 use crate::pod::model::DesiredPod;
 use crate::pod::spec::{
-    ContainerSecurity, NamespaceMode, Namespaces, RunAs, SeccompProfile, SelinuxOptions,
+    ContainerSecurity, GroupsPolicy, NamespaceMode, Namespaces, RunAs, SeccompProfile,
+    SelinuxOptions,
 };
 
 const APPARMOR_ANNOTATION_PREFIX: &str = "container.apparmor.security.beta.kubernetes.io/";
@@ -45,25 +47,26 @@ const READONLY_PATHS: [&str; 5] = [
     "/proc/sysrq-trigger",
 ];
 
-/// The security context of one container. `image_user` is whom the image runs
-/// as, if it says.
-pub(super) fn of_container(
-    pod: &DesiredPod,
-    container: &Container,
-    image_user: Option<&RunAs>,
-    node: &NodeFacts,
-) -> Result<ContainerSecurity, RenderError> {
+/// The security context of one container.
+pub(super) fn of_container(input: &ContainerInput<'_>) -> Result<ContainerSecurity, RenderError> {
+    let ContainerInput {
+        pod,
+        container,
+        runtime,
+        node,
+        ..
+    } = *input;
     let spec = pod.pod.spec.as_ref();
     let of_pod = spec.and_then(|spec| spec.security_context.as_ref());
     let own = container.security_context.as_ref();
-    let image_user = image_user.cloned().unwrap_or(RunAs::Uid(0));
+    let image_user = input.image.user.clone().unwrap_or(RunAs::Uid(0));
     let run_as_user = either(own, |c| c.run_as_user, of_pod, |p| p.run_as_user);
     if either(own, |c| c.run_as_non_root, of_pod, |p| p.run_as_non_root) == Some(true) {
         check_non_root(run_as_user, &image_user)
             .map_err(|why| RenderError::config_message(format!("{why} {}", of(pod, container))))?;
     }
     let capabilities = own.and_then(|c| c.capabilities.as_ref());
-    let (masked_paths, readonly_paths) = proc_paths(own);
+    let (masked_paths, readonly_paths) = proc_paths(own, node);
     Ok(ContainerSecurity {
         privileged: own.and_then(|c| c.privileged).unwrap_or(false),
         read_only_root: own
@@ -72,7 +75,8 @@ pub(super) fn of_container(
         no_new_privs: own.and_then(|c| c.allow_privilege_escalation) == Some(false),
         run_as: run_as_user.map_or(image_user, RunAs::Uid),
         run_as_group: either(own, |c| c.run_as_group, of_pod, |p| p.run_as_group),
-        supplemental_groups: supplemental_groups(of_pod)?,
+        supplemental_groups: supplemental_groups(of_pod),
+        groups_policy: groups_policy(of_pod, runtime)?,
         add_capabilities: capabilities.and_then(|c| c.add.clone()).unwrap_or_default(),
         drop_capabilities: capabilities
             .and_then(|c| c.drop.clone())
@@ -81,7 +85,7 @@ pub(super) fn of_container(
         apparmor: apparmor(pod, container, of_pod)?,
         masked_paths,
         readonly_paths,
-        namespaces: namespaces(spec)?,
+        namespaces: namespaces(spec, runtime)?,
         selinux: either(
             own,
             |c| c.se_linux_options.as_ref(),
@@ -132,31 +136,30 @@ fn check_non_root(run_as_user: Option<i64>, image_user: &RunAs) -> Result<(), St
 }
 
 /// `fsGroup`, then the groups listed.
-///
+pub(super) fn supplemental_groups(pod: Option<&PodSecurityContext>) -> Vec<i64> {
+    let fs_group = pod.and_then(|pod| pod.fs_group);
+    let listed = pod.and_then(|pod| pod.supplemental_groups.as_ref());
+    let listed = listed.into_iter().flatten().copied();
+    fs_group.into_iter().chain(listed).collect()
+}
+
 /// # Errors
-/// If the pod wants the groups of the image ignored: the runtime would add
-/// them, and a process would have rights its author took away.
-pub(super) fn supplemental_groups(
+/// If the pod wants the groups of the image ignored and the runtime would add
+/// them all the same: a process would have rights its author took away.
+pub(super) fn groups_policy(
     pod: Option<&PodSecurityContext>,
-) -> Result<Vec<i64>, RenderError> {
-    let Some(pod) = pod else {
-        return Ok(Vec::new());
-    };
-    match pod.supplemental_groups_policy.as_deref() {
-        None | Some("Merge") => {}
-        Some("Strict") => {
-            return Err(RenderError::config_message(
-                "supplementalGroupsPolicy Strict is not supported yet",
-            ));
-        }
-        Some(other) => {
-            return Err(RenderError::config_message(format!(
-                "unsupported supplementalGroupsPolicy: {other}"
-            )));
-        }
+    runtime: &PodRuntime,
+) -> Result<GroupsPolicy, RenderError> {
+    match pod.and_then(|pod| pod.supplemental_groups_policy.as_deref()) {
+        None | Some("Merge") => Ok(GroupsPolicy::Merge),
+        Some("Strict") if runtime.features.supplemental_groups_policy => Ok(GroupsPolicy::Strict),
+        Some("Strict") => Err(RenderError::config_message(
+            "SupplementalGroupsPolicy=Strict is not supported in this node",
+        )),
+        Some(other) => Err(RenderError::config_message(format!(
+            "unsupported supplementalGroupsPolicy: {other}"
+        ))),
     }
-    let listed = pod.supplemental_groups.iter().flatten();
-    Ok(pod.fs_group.iter().chain(listed).copied().collect())
 }
 
 fn seccomp(
@@ -188,9 +191,13 @@ fn seccomp_profile(
     match (profile.type_.as_str(), name) {
         ("RuntimeDefault", _) => Ok(SeccompProfile::RuntimeDefault),
         ("Unconfined", _) => Ok(SeccompProfile::Unconfined),
-        ("Localhost", Some(name)) => Ok(SeccompProfile::Localhost(
-            root_dir.join("seccomp").join(name.trim_start_matches('/')),
+        ("Localhost", Some(name)) if is_below(name) => Ok(SeccompProfile::Localhost(
+            root_dir.join("seccomp").join(name),
         )),
+        // What the API server admits is never like this; manifests can be.
+        ("Localhost", Some(name)) => Err(RenderError::config_message(format!(
+            "localhostProfile {name:?} must be a relative path without \"..\""
+        ))),
         ("Localhost", None) => Err(RenderError::config_message(
             "localhostProfile must be set if seccompProfile type is Localhost.",
         )),
@@ -198,6 +205,12 @@ fn seccomp_profile(
             "unknown seccomp profile type: {other:?}"
         ))),
     }
+}
+
+/// Whether a path stays below the directory that it is relative to.
+fn is_below(path: &str) -> bool {
+    let mut parts = Path::new(path).components();
+    parts.all(|part| matches!(part, Component::Normal(_) | Component::CurDir))
 }
 
 /// The container's profile; that of the annotation which static pods may still
@@ -242,15 +255,17 @@ fn apparmor_profile(profile: &AppArmorProfile) -> Result<String, RenderError> {
 }
 
 /// Masked and read-only paths, which `procMount: Unmasked` lifts.
-fn proc_paths(own: Option<&SecurityContext>) -> (Vec<String>, Vec<String>) {
+fn proc_paths(own: Option<&SecurityContext>, node: &NodeFacts) -> (Vec<String>, Vec<String>) {
     if own.and_then(|c| c.proc_mount.as_deref()) == Some("Unmasked") {
         return (Vec::new(), Vec::new());
     }
     let owned = |paths: &[&str]| paths.iter().map(|path| (*path).to_owned()).collect();
-    (owned(&MASKED_PATHS), owned(&READONLY_PATHS))
+    let mut masked: Vec<String> = owned(&MASKED_PATHS);
+    masked.extend(node.thermal_paths.iter().cloned());
+    (masked, owned(&READONLY_PATHS))
 }
 
-fn selinux(options: &SELinuxOptions) -> SelinuxOptions {
+pub(super) fn selinux(options: &SELinuxOptions) -> SelinuxOptions {
     let text = |option: &Option<String>| option.clone().unwrap_or_default();
     SelinuxOptions {
         user: text(&options.user),
@@ -263,14 +278,16 @@ fn selinux(options: &SELinuxOptions) -> SelinuxOptions {
 /// Which namespaces of the host a pod's containers are in.
 ///
 /// # Errors
-/// If the pod wants a user namespace.
-pub(super) fn namespaces(spec: Option<&PodSpec>) -> Result<Namespaces, RenderError> {
+/// If the pod wants a user namespace and the runtime cannot make one.
+pub(super) fn namespaces(
+    spec: Option<&PodSpec>,
+    runtime: &PodRuntime,
+) -> Result<Namespaces, RenderError> {
     let set = |field: fn(&PodSpec) -> Option<bool>| spec.and_then(field).unwrap_or(false);
-    if spec.and_then(|s| s.host_users) == Some(false) {
-        return Err(RenderError::config_message(
-            "can't set `spec.hostUsers: false`, runtime does not support user namespaces",
-        ));
-    }
+    let users = match spec.and_then(|s| s.host_users) {
+        Some(false) => Some(runtime.users.ok_or_else(|| no_user_namespaces(runtime))?),
+        None | Some(true) => None,
+    };
     let shared = |with_node| {
         if with_node {
             NamespaceMode::Node
@@ -286,5 +303,16 @@ pub(super) fn namespaces(spec: Option<&PodSpec>) -> Result<Namespaces, RenderErr
             (false, true) => NamespaceMode::Pod,
             (false, false) => NamespaceMode::Container,
         },
+        users,
     })
+}
+
+fn no_user_namespaces(runtime: &PodRuntime) -> RenderError {
+    let who = match runtime.handler.as_str() {
+        "" => "runtime".to_owned(),
+        handler => format!("RuntimeClass handler {handler:?}"),
+    };
+    RenderError::config_message(format!(
+        "can't set `spec.hostUsers: false`, {who} does not support user namespaces"
+    ))
 }

@@ -6,13 +6,15 @@ use k8s_openapi::api::core::v1::{ConfigMap, Container, Secret};
 
 use super::*;
 use crate::pod::facts::{CgroupVersion, NodeFacts};
-use crate::pod::inputs::{ContainerFiles, MountedVolume, MountedVolumes, ResolvedRefs};
+use crate::pod::inputs::{ContainerFiles, MountedVolume, MountedVolumes, PodRuntime, ResolvedRefs};
 use crate::pod::model::DesiredPod;
 use crate::pod::spec::{
     ContainerSpec, ImageId, ImageRequest, MountPropagation, NamespaceMode, PresentImage,
     PullPolicy, RunAs, SeccompProfile,
 };
 use crate::pod::testing::{first, from_manifest, node, pod, with_spec};
+
+mod security;
 
 /// What a container is rendered with unless a test says otherwise.
 struct Given {
@@ -21,6 +23,7 @@ struct Given {
     volumes: MountedVolumes,
     files: ContainerFiles,
     refs: ResolvedRefs,
+    runtime: PodRuntime,
     node: NodeFacts,
 }
 
@@ -41,6 +44,7 @@ impl Given {
                 secrets: BTreeMap::from([("db".into(), secret)]),
                 service_env: vec![("KUBERNETES_SERVICE_HOST".into(), "10.96.0.1".into())],
             },
+            runtime: PodRuntime::default(),
             node: node(),
         }
     }
@@ -73,6 +77,7 @@ impl Given {
             volumes: &self.volumes,
             files: &self.files,
             refs: &self.refs,
+            runtime: &self.runtime,
             node: &self.node,
         })
     }
@@ -90,7 +95,7 @@ impl Given {
 /// The sandbox and all containers of a fixture.
 fn assert_golden(name: &str, pod: &DesiredPod, given: &Given) {
     let spec = pod.pod.spec.as_ref().unwrap();
-    let sandbox = sandbox(pod, 1, &given.node).unwrap();
+    let sandbox = sandbox(pod, 1, &PodRuntime::default(), &given.node).unwrap();
     let containers: Vec<ContainerSpec> = spec
         .init_containers
         .iter()
@@ -322,7 +327,7 @@ fn namespaces_are_shared_on_demand() {
             NamespaceMode::Node,
         ),
     ] {
-        let sandbox = sandbox(&with_spec(spec), 0, &node()).unwrap();
+        let sandbox = sandbox(&with_spec(spec), 0, &PodRuntime::default(), &node()).unwrap();
         assert_eq!(sandbox.namespaces.pid, pid);
         assert_eq!(sandbox.namespaces.network, NamespaceMode::Pod);
     }
@@ -410,7 +415,7 @@ fn sandboxes_that_cannot_be() {
         ),
         (
             "{securityContext: {supplementalGroupsPolicy: Strict}, containers: []}",
-            "supplementalGroupsPolicy Strict is not supported yet",
+            "SupplementalGroupsPolicy=Strict is not supported in this node",
         ),
         (
             "{hostname: A, containers: []}",
@@ -429,7 +434,7 @@ fn sandboxes_that_cannot_be() {
             "invalid protocol ICMP of container \"c\"",
         ),
     ] {
-        let error = sandbox(&with_spec(spec), 0, &node()).unwrap_err();
+        let error = sandbox(&with_spec(spec), 0, &PodRuntime::default(), &node()).unwrap_err();
         assert_eq!(error.message, message);
         assert_eq!(error.reason, WaitingReason::CreateContainerConfigError);
     }
@@ -451,7 +456,7 @@ fn ten_thousand_ports_are_mapped_once_each() {
         ports.join(", ")
     );
     assert_eq!(
-        sandbox(&with_spec(&spec), 0, &node())
+        sandbox(&with_spec(&spec), 0, &PodRuntime::default(), &node())
             .unwrap()
             .port_mappings
             .len(),
@@ -462,7 +467,7 @@ fn ten_thousand_ports_are_mapped_once_each() {
 #[test]
 fn a_pod_without_a_spec_does_no_harm() {
     let pod = pod("metadata: {name: p}");
-    assert!(sandbox(&pod, 0, &node()).is_ok());
+    assert!(sandbox(&pod, 0, &PodRuntime::default(), &node()).is_ok());
     assert!(Given::new().render(&pod, &Container::default()).is_ok());
     assert_eq!(refs(&pod.pod), crate::pod::inputs::PodRefs::default());
 }

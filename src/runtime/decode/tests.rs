@@ -87,6 +87,7 @@ fn a_sandbox_is_read_with_all_its_addresses() {
             created_at: at(0),
             ips: vec![[10, 0, 0, 7].into(), "fd00::7".parse().expect("address")],
             host_network: false,
+            runtime_handler: String::new(),
         }
     );
 }

@@ -28,6 +28,11 @@ const NAMESPACES: Namespaces = Namespaces {
     network: NamespaceMode::Node,
     ipc: NamespaceMode::Pod,
     pid: NamespaceMode::Container,
+    users: Some(IdMapping {
+        host_id: 65_536,
+        container_id: 1,
+        length: 131_072,
+    }),
 };
 
 /// Every field differs from its default, so that none can be forgotten.
@@ -58,6 +63,8 @@ fn sandbox() -> SandboxSpec {
         run_as_user: Some(1),
         run_as_group: Some(2),
         supplemental_groups: vec![3],
+        groups_policy: GroupsPolicy::Strict,
+        selinux: Some(selinux_options()),
         seccomp: SeccompProfile::Localhost("/seccomp/p.json".into()),
         resources: some_resources(),
         overhead: Some(some_resources()),
@@ -102,6 +109,7 @@ fn security() -> ContainerSecurity {
         run_as: RunAs::Uid(1000),
         run_as_group: Some(1001),
         supplemental_groups: vec![1002],
+        groups_policy: GroupsPolicy::Strict,
         add_capabilities: vec!["NET_ADMIN".to_owned()],
         drop_capabilities: vec!["ALL".to_owned()],
         seccomp: SeccompProfile::RuntimeDefault,
@@ -109,12 +117,16 @@ fn security() -> ContainerSecurity {
         masked_paths: vec!["/proc/kcore".to_owned()],
         readonly_paths: vec!["/proc/sys".to_owned()],
         namespaces: NAMESPACES,
-        selinux: Some(SelinuxOptions {
-            user: "u".to_owned(),
-            role: "r".to_owned(),
-            kind: "t".to_owned(),
-            level: "l".to_owned(),
-        }),
+        selinux: Some(selinux_options()),
+    }
+}
+
+fn selinux_options() -> SelinuxOptions {
+    SelinuxOptions {
+        user: "u".to_owned(),
+        role: "r".to_owned(),
+        kind: "t".to_owned(),
+        level: "l".to_owned(),
     }
 }
 
@@ -125,18 +137,22 @@ fn a_sandbox_as_cri() {
 
 #[test]
 fn a_container_as_cri() {
-    insta::assert_debug_snapshot!(container_config(&container(), "runsc"));
+    insta::assert_debug_snapshot!(container_config(&container()));
+}
+
+#[test]
+fn users_of_the_host_are_said_to_be_so() {
+    let host = user_namespace(None);
+    assert_eq!(host.mode(), cri::NamespaceMode::Node);
+    assert!(host.uids.is_empty() && host.gids.is_empty());
 }
 
 #[test]
 fn a_container_may_join_the_processes_of_another() {
-    let joined = container_config(
-        &ContainerSpec {
-            process_target: Some(ContainerId("app-0".to_owned())),
-            ..container()
-        },
-        "",
-    );
+    let joined = container_config(&ContainerSpec {
+        process_target: Some(ContainerId("app-0".to_owned())),
+        ..container()
+    });
     let options = joined
         .linux
         .and_then(|linux| linux.security_context)

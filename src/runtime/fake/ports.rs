@@ -86,6 +86,7 @@ impl Sandboxes for FakeRuntime {
                 vec![IpAddr::V4(Ipv4Addr::new(10, 0, high, low))]
             },
             host_network,
+            runtime_handler: spec.runtime_handler.clone(),
         };
         self.change(&spec.uid, &spec.name, |pod| pod.sandboxes.push(sandbox));
         aftermath.finish(id)

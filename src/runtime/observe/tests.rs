@@ -34,6 +34,7 @@ fn pod(uid: &str, sandbox: SandboxState, container: ContainerState) -> ObservedP
             created_at: EPOCH,
             ips: vec![[10, 0, 0, 1].into()],
             host_network: false,
+            runtime_handler: String::new(),
         }],
         containers: vec![ObservedContainer {
             id: ContainerId(format!("c-{uid}")),

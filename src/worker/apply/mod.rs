@@ -5,6 +5,7 @@
 
 mod hook;
 mod image;
+mod runtime;
 mod start;
 mod stop;
 
@@ -15,13 +16,14 @@ use jiff::Timestamp;
 use super::WorkerDeps;
 use super::haste::Pace;
 use super::step::{Outcome, StartFailure};
+use crate::apiserver::NodeEvent;
 use crate::error::chain;
 use crate::pod::containers::reference;
 use crate::pod::inputs::MountedVolumes;
 use crate::pod::plan::Step;
 use crate::pod::render::{self, RenderError};
 use crate::pod::spec::PresentImage;
-use crate::pod::{DesiredPod, ObservedPod, PodEvent, Severity, WaitingReason, qos};
+use crate::pod::{DesiredPod, ObservedPod, PodEvent, SandboxId, Severity, WaitingReason, dns, qos};
 use crate::runtime::RuntimeError;
 
 /// What a step is carried out on.
@@ -124,13 +126,7 @@ impl Target {
                 "Pod sandbox changed, it will be killed and re-created.".into(),
             );
         }
-        let result = match render::sandbox(&self.desired, attempt, &self.deps.node) {
-            Ok(spec) => {
-                let run = self.deps.sandboxes.run_sandbox(&spec);
-                told(self.deps.start_turns.take(run).await)
-            }
-            Err(error) => Err(error.message),
-        };
+        let result = self.run_sandbox(attempt).await;
         self.deps.metrics.sandbox(&result);
         match result {
             Ok(_) => Ok(()),
@@ -142,6 +138,24 @@ impl Target {
                 Err(message)
             }
         }
+    }
+
+    async fn run_sandbox(&self, attempt: u32) -> Result<SandboxId, String> {
+        let runtime = self.new_runtime().await?;
+        let spec = render::sandbox(&self.desired, attempt, &runtime, &self.deps.node)
+            .map_err(|error| error.message)?;
+        for warning in dns::render(&self.desired, &self.deps.node).1 {
+            self.warn(warning.reason(), warning.message());
+            if let Some(message) = warning.node_message() {
+                self.deps.events.record_node(NodeEvent {
+                    severity: Severity::Warning,
+                    reason: warning.reason(),
+                    message: message.to_owned(),
+                });
+            }
+        }
+        let run = self.deps.sandboxes.run_sandbox(&spec);
+        told(self.deps.start_turns.take(run).await)
     }
 
     async fn remove_traces(&self) -> Result<(), String> {

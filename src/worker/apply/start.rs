@@ -43,6 +43,10 @@ impl Target {
                 .map_or(0, |last| last.saturating_add(1)),
         };
         let files = self.write_files(container, &sandbox.ips).await?;
+        let runtime = self
+            .runtime(sandbox.runtime_handler.clone())
+            .await
+            .map_err(config_error)?;
         let spec = render::container(&ContainerInput {
             pod: &self.desired,
             container,
@@ -54,9 +58,10 @@ impl Target {
             volumes: &self.volumes,
             files: &files,
             refs: &refs,
+            runtime: &runtime,
             node: &deps.node,
         })?;
-        let sandbox_spec = render::sandbox(&self.desired, sandbox.attempt, &deps.node)?;
+        let sandbox_spec = render::sandbox(&self.desired, sandbox.attempt, &runtime, &deps.node)?;
         let id = deps
             .sandboxes
             .create_container(&sandbox.id, &spec, &sandbox_spec)

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use k8s_openapi::api::core::v1::{ConfigMap, Event, Node, Pod, PodSpec, Secret};
+use k8s_openapi::api::node::v1::RuntimeClass;
 use serde_json::json;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
@@ -23,6 +24,7 @@ use crate::pod::cgroup::{PodCgroup, QosShares};
 use crate::pod::inputs::{ContainerFiles, MountedVolumes};
 use crate::pod::samples;
 use crate::pod::sysctl::Allowlist;
+use crate::pod::userns::IdMapping;
 use crate::pod::{
     DesiredPod, DesiredPods, Intent, Origin, PodName, PodUid, SourcesReady, Termination,
     TerminationReason,
@@ -370,6 +372,14 @@ impl Volumes for Disk {
         Ok(ContainerFiles::default())
     }
 
+    async fn id_mapping(&self, _uid: &PodUid) -> Result<IdMapping, VolumeError> {
+        Ok(IdMapping {
+            host_id: 65_536,
+            container_id: 0,
+            length: 65_536,
+        })
+    }
+
     async fn tear_down(&self, uid: &PodUid) -> Result<(), VolumeError> {
         self.volumes.lock().expect("lock").remove(uid);
         Ok(())
@@ -426,6 +436,7 @@ impl EventSink for EventLog {
     }
 }
 
+/// No ConfigMaps, no Secrets, and one RuntimeClass.
 struct NoObjects;
 
 #[async_trait]
@@ -436,5 +447,12 @@ impl ObjectRefs for NoObjects {
 
     async fn secret(&self, _: &str, _: &str) -> Result<Option<Secret>, ApiError> {
         Ok(None)
+    }
+
+    async fn runtime_class(&self, name: &str) -> Result<Option<RuntimeClass>, ApiError> {
+        Ok((name == "sandboxed").then(|| RuntimeClass {
+            handler: "runsc".into(),
+            ..RuntimeClass::default()
+        }))
     }
 }
