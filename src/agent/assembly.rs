@@ -274,6 +274,7 @@ impl Assembly {
             metrics,
             start_turns: StartTurns::of_this_machine(),
             node,
+            resolver: Arc::new(host::resolver(&self.config)),
             etc_hosts: Arc::new(|| std::fs::read_to_string(ETC_HOSTS).unwrap_or_default()),
             clock: Arc::new(Timestamp::now),
         });

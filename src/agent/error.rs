@@ -20,6 +20,13 @@ pub enum StartError {
     Cgroup(#[from] crate::cgroup::CgroupError),
     #[error("cannot give pods user namespaces")]
     UserNamespaces(#[from] crate::pod::userns::IdRangeError),
+    #[error("cannot enforce the {who} limits on cgroup {cgroup:?}")]
+    Reserved {
+        who: &'static str,
+        cgroup: String,
+        #[source]
+        source: crate::cgroup::CgroupError,
+    },
     #[error("cannot use the credentials for the API server")]
     Kubeconfig(#[from] crate::apiserver::KubeconfigError),
     #[error("cannot set up TLS for the node's API")]

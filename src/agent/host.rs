@@ -11,6 +11,7 @@ use std::sync::Arc;
 use k8s_openapi::api::core::v1::NodeStatus;
 use tracing::warn;
 
+use super::reserved::{self, DaemonLimits};
 use super::{StartError, settings};
 use crate::apiserver::EventRecorder;
 use crate::cgroup::{CgroupError, CgroupFs, CgroupSettings, Hierarchy};
@@ -44,6 +45,10 @@ pub(super) struct Host {
     /// Whether the limits of all pods together could be set; `None`: not asked
     /// for.
     enforced: Option<Result<(), CgroupError>>,
+    /// Limits of daemons that were set.
+    daemons: Vec<DaemonLimits>,
+    /// What is wrong with `resolvConf`.
+    resolver_problem: Option<String>,
 }
 
 impl Host {
@@ -85,6 +90,8 @@ impl Host {
         let node = Arc::new(settings::node(config));
         let host = Self {
             enforced: None,
+            daemons: reserved::daemons(config),
+            resolver_problem: resolver_problem(config),
             machine,
             node,
             version,
@@ -95,7 +102,7 @@ impl Host {
         host.enforce(config).await
     }
 
-    /// Makes the tree and sets what all pods together may use.
+    /// Makes the tree and sets what all pods together, and the daemons, may use.
     async fn enforce(mut self, config: &Config) -> Result<Self, StartError> {
         let limits = settings::root_limits(config, &self.machine);
         self.cgroups.ensure_classes().await?;
@@ -104,6 +111,19 @@ impl Host {
             warn!(error = %chain(error), "cannot limit what all pods together may use");
         }
         self.enforced = settings::enforces_pods(config).then_some(result);
+        for DaemonLimits {
+            who,
+            cgroup,
+            limits,
+        } in &self.daemons
+        {
+            let set = self.cgroups.set_daemon_limits(cgroup, limits).await;
+            set.map_err(|source| StartError::Reserved {
+                who,
+                cgroup: cgroup.clone(),
+                source,
+            })?;
+        }
         Ok(self)
     }
 
@@ -118,6 +138,12 @@ impl Host {
                 events.record_node(node::events::allocatable_not_enforced("kubepods", error));
             }
             None => {}
+        }
+        if let Some(problem) = &self.resolver_problem {
+            events.record_node(node::events::resolver_limits(problem.clone()));
+        }
+        for DaemonLimits { who, cgroup, .. } in &self.daemons {
+            events.record_node(node::events::daemons_limited(who, cgroup));
         }
     }
 
@@ -217,6 +243,28 @@ fn id_range(config: &Config) -> Result<IdRange, IdRangeError> {
         config.pod.user_namespace_ids,
         config.node.max_pods,
     )
+}
+
+fn resolver_problem(config: &Config) -> Option<String> {
+    let path = config.dns.resolv_conf.as_ref()?;
+    let domain = config.dns.cluster_domain.as_deref().unwrap_or_default();
+    match facts::read_resolv_conf(path) {
+        Ok(text) => {
+            let file = path.display().to_string();
+            dns::host_limits(&dns::parse_resolv_conf(&text), &file, domain)
+        }
+        Err(error) => Some(format!("open {}: {error}", path.display())),
+    }
+}
+
+/// Reads the node's resolver settings whenever it is called; `None` if they are
+/// in no file, or cannot be read.
+pub(super) fn resolver(config: &Config) -> impl Fn() -> Option<DnsSpec> + Send + Sync + use<> {
+    let path = config.dns.resolv_conf.clone();
+    move || {
+        let text = facts::read_resolv_conf(path.as_ref()?).ok()?;
+        Some(dns::parse_resolv_conf(&text))
+    }
 }
 
 fn node_dns(config: &Config, host_ips: &[IpAddr]) -> NodeDns {

@@ -11,6 +11,7 @@ mod assembly;
 mod error;
 mod host;
 mod metrics;
+mod reserved;
 mod serve;
 mod settings;
 mod supervise;

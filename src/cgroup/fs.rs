@@ -35,8 +35,9 @@ pub struct CgroupSettings {
     pub hierarchy: Hierarchy,
 }
 
-/// Limits for all pods together (`enforceNodeAllocatable: [pods]`). `None`
-/// lifts the limit, also one that an earlier process has set.
+/// Limits for all pods together, or for the node's daemons
+/// (`enforceNodeAllocatable`). For pods, `None` lifts the limit, also one that an
+/// earlier process has set; for daemons it leaves what is there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct RootLimits {
     /// cgroup v1 scale.
@@ -94,6 +95,23 @@ impl CgroupFs {
             let kubepods = QosParent::Guaranteed.path(&tree.root);
             let settings = values::of_root(tree.hierarchy.version(), &limits);
             tree.write(&kubepods, &settings)
+        })
+        .await
+    }
+
+    /// Sets limits of a cgroup that is not ours: of the node's daemons.
+    ///
+    /// # Errors
+    /// When there is no such cgroup, or a file refuses.
+    pub async fn set_daemon_limits(
+        &self,
+        cgroup: &str,
+        limits: &RootLimits,
+    ) -> Result<(), CgroupError> {
+        let (path, limits) = (CgroupPath::parse(cgroup)?, *limits);
+        self.blocking(move |tree| {
+            let settings = values::of_daemons(tree.hierarchy.version(), &limits);
+            tree.write(&path, &settings)
         })
         .await
     }

@@ -101,6 +101,16 @@ pub(super) fn of_root(version: CgroupVersion, limits: &RootLimits) -> Vec<Settin
     ]
 }
 
+/// The values of a cgroup of daemons: only those that are given.
+pub(super) fn of_daemons(version: CgroupVersion, limits: &RootLimits) -> Vec<Setting> {
+    let cpu = limits.cpu_shares.map(|cpu| shares(version, cpu));
+    let memory = limits
+        .memory_limit
+        .map(|bytes| memory(version, Some(bytes)));
+    let pids = limits.pids_limit.map(|limit| pids(Some(limit)));
+    [cpu, memory, pids].into_iter().flatten().collect()
+}
+
 /// CPU shares (v1) or weight (v2).
 pub(super) fn shares(version: CgroupVersion, shares: u64) -> Setting {
     let (file, number) = match version {
@@ -271,6 +281,25 @@ mod tests {
                 "cpu cpu.shares = 1024",
                 "memory memory.limit_in_bytes = -1",
                 "pids pids.max = max",
+            ]
+        );
+    }
+
+    #[test]
+    fn daemons_keep_what_is_not_limited() {
+        let none = RootLimits::default();
+        assert_eq!(lines(&of_daemons(CgroupVersion::V2, &none)), [""; 0]);
+        let some = RootLimits {
+            cpu_shares: Some(512),
+            memory_limit: Some(1 << 20),
+            pids_limit: Some(100),
+        };
+        assert_eq!(
+            lines(&of_daemons(CgroupVersion::V2, &some)),
+            [
+                "cpu cpu.weight = 20",
+                "memory memory.max = 1048576",
+                "pids pids.max = 100",
             ]
         );
     }

@@ -143,8 +143,8 @@ pub(super) const TABLE: &[(&str, Support)] = &[
     ("kubeReserved", Honoured),
     ("reservedSystemCPUs", Honoured),
     ("showHiddenMetricsForVersion", NotYet),
-    ("systemReservedCgroup", NotYet),
-    ("kubeReservedCgroup", NotYet),
+    ("systemReservedCgroup", Honoured),
+    ("kubeReservedCgroup", Honoured),
     ("enforceNodeAllocatable", Honoured),
     ("allowedUnsafeSysctls", Honoured),
     ("volumePluginDir", NotYet),
@@ -178,7 +178,7 @@ pub(super) const TABLE: &[(&str, Support)] = &[
     ("containerRuntimeEndpoint", Honoured),
     ("imageServiceEndpoint", Honoured),
     ("failCgroupV1", Honoured),
-    ("userNamespaces.idsPerPod", NotYet),
+    ("userNamespaces.idsPerPod", Honoured),
 ];
 
 fn support(path: &str) -> Option<Support> {
@@ -209,7 +209,6 @@ pub(super) fn review(
             }),
         }
     }
-    warnings.extend(enforcement_warning(given));
     (warnings, errors)
 }
 
@@ -231,19 +230,4 @@ fn warning(leaf: Leaf, message: &str) -> ConfigWarning {
         field: leaf.path,
         message: message.to_owned(),
     }
-}
-
-/// Limits are written for pods; those of the machine's own daemons are not.
-fn enforcement_warning(given: &KubeletConfiguration) -> Option<ConfigWarning> {
-    let setting = &given.enforce_node_allocatable;
-    let ignored: Vec<_> = setting
-        .get()
-        .into_iter()
-        .filter(|word| word.contains("reserved"))
-        .collect();
-    (!ignored.is_empty()).then(|| ConfigWarning {
-        origin: setting.origin.clone(),
-        field: setting.path.clone(),
-        message: format!("not supported yet: {}", ignored.join(", ")),
-    })
 }

@@ -21,6 +21,16 @@ pub fn allocatable_enforced() -> NodeEvent {
     )
 }
 
+/// Limits of the node's daemons are in force. `who`: `system reserved` or `kube
+/// reserved`.
+#[must_use]
+pub fn daemons_limited(who: &str, cgroup: &str) -> NodeEvent {
+    normal(
+        "NodeAllocatableEnforced",
+        format!("Updated limits on {who} cgroup {cgroup}"),
+    )
+}
+
 /// Limits of all pods together could not be written.
 #[must_use]
 pub fn allocatable_not_enforced(root: &str, error: &dyn std::error::Error) -> NodeEvent {
@@ -29,6 +39,12 @@ pub fn allocatable_not_enforced(root: &str, error: &dyn std::error::Error) -> No
         "FailedNodeAllocatableEnforcement",
         format!("Failed to update Node Allocatable Limits {root:?}: {error}"),
     )
+}
+
+/// The node's own resolver settings leave no room for a cluster's.
+#[must_use]
+pub fn resolver_limits(message: String) -> NodeEvent {
+    warning("CheckLimitsForResolvConf", message)
 }
 
 /// The machine has cgroup v1.

@@ -9,6 +9,9 @@ use k8s_openapi::api::core::v1::{
     ObjectFieldSelector, Pod, PodSecurityContext, PodSpec, Probe, ResourceRequirements, Volume,
 };
 
+use super::quantity::Quantity;
+use super::resources::{self, CPU, MEMORY, Resources};
+
 #[cfg(test)]
 mod tests;
 
@@ -19,8 +22,7 @@ const DEFAULT_TOKEN_SECONDS: i64 = 3600;
 /// Fills in what is not set. Applying it twice changes nothing more.
 ///
 /// Not covered: ephemeral containers, which a manifest cannot have; volume
-/// types that only have defaults for clouds long gone; pod-level requests,
-/// which are sums and belong to whoever computes with them.
+/// types that only have defaults for clouds long gone.
 pub fn apply(pod: &mut Pod) {
     let spec = pod.spec.get_or_insert_default();
     pod_level(spec);
@@ -28,6 +30,7 @@ pub fn apply(pod: &mut Pod) {
     for container in init.chain(&mut spec.containers) {
         container_level(container);
     }
+    pod_requests(spec);
     if spec.host_network == Some(true) {
         host_network_ports(spec);
     }
@@ -136,6 +139,34 @@ fn requests_from_limits(resources: &mut ResourceRequirements) {
         requests
             .entry(name.clone())
             .or_insert_with(|| limit.clone());
+    }
+}
+
+/// A pod with limits of its own that does not say what it asks for asks for what
+/// its containers do, else for as much as it may have.
+fn pod_requests(spec: &mut PodSpec) {
+    let of_containers = resources::container_requests(spec);
+    let Some(resources) = &mut spec.resources else {
+        return;
+    };
+    let Some(limits) = resources.limits.as_ref().filter(|l| !l.is_empty()) else {
+        return;
+    };
+    let requests = resources.requests.get_or_insert_default();
+    for (name, written) in [
+        (CPU, of_containers.get(CPU).map(Quantity::to_decimal)),
+        (MEMORY, of_containers.get(MEMORY).map(Quantity::to_binary)),
+    ] {
+        if let Some(amount) = written {
+            requests.entry(name.into()).or_insert(amount);
+        }
+    }
+    for (name, limit) in limits {
+        if Resources::may_be_pods(name) {
+            requests
+                .entry(name.clone())
+                .or_insert_with(|| limit.clone());
+        }
     }
 }
 

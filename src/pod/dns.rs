@@ -16,6 +16,8 @@ use super::spec::DnsSpec;
 /// Resolvers look at no more servers.
 const MAX_SERVERS: usize = 3;
 const MAX_SEARCHES: usize = 32;
+/// Search paths that a cluster with a domain adds.
+const CLUSTER_SEARCHES: usize = 3;
 /// Of the whole search line, with its spaces.
 const MAX_SEARCH_LINE: usize = 2048;
 /// A DNS name is no longer; some resolvers abort on longer ones.
@@ -231,6 +233,35 @@ pub fn parse_resolv_conf(text: &str) -> DnsSpec {
         }
     }
     dns
+}
+
+/// What is wrong with the node's own settings, whose search line has to have room
+/// for the cluster's. `file` is where they were read, for the message.
+#[must_use]
+pub fn host_limits(dns: &DnsSpec, file: &str, cluster_domain: &str) -> Option<String> {
+    let searches = &dns.searches;
+    let most = if cluster_domain.is_empty() {
+        MAX_SEARCHES
+    } else {
+        MAX_SEARCHES - CLUSTER_SEARCHES
+    };
+    if searches.len() > most {
+        return Some(format!(
+            "Resolv.conf file '{file}' contains search line consisting of more than {most} domains!"
+        ));
+    }
+    if searches.iter().any(|search| search.len() > MAX_SEARCH) {
+        return Some(format!(
+            "Resolv.conf file {file:?} contains a search path which length is more than allowed \
+             {MAX_SEARCH} chars!"
+        ));
+    }
+    (searches.join(" ").len() > MAX_SEARCH_LINE).then(|| {
+        format!(
+            "Resolv.conf file '{file}' contains search line which length is more than allowed \
+             {MAX_SEARCH_LINE} chars!"
+        )
+    })
 }
 
 /// What stands for the node's resolver settings where the operator set

@@ -106,8 +106,9 @@ impl Pair {
 }
 
 fn compute_class(spec: &PodSpec) -> QosClass {
-    let members: Vec<Resources> = if spec.resources.is_some() {
-        vec![Resources::read(spec.resources.as_ref())]
+    let at_pod_level = Resources::at_pod_level(spec);
+    let members: Vec<Resources> = if !at_pod_level.is_empty() {
+        vec![at_pod_level]
     } else {
         let init = spec.init_containers.iter().flatten();
         spec.containers

@@ -97,6 +97,11 @@ impl ResourceList {
         self.get(MEMORY).unwrap_or_default()
     }
 
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     pub fn iter(&self) -> impl Iterator<Item = (&str, Quantity)> {
         self.0.iter().map(|(name, amount)| (name.as_str(), *amount))
     }
@@ -152,11 +157,21 @@ impl Resources {
     pub fn at_pod_level(spec: &PodSpec) -> Self {
         let mut resources = Self::read(spec.resources.as_ref());
         for list in [&mut resources.requests, &mut resources.limits] {
-            list.0.retain(|name, _| {
-                name == CPU || name == MEMORY || name.starts_with(HUGEPAGES_PREFIX)
-            });
+            list.0.retain(|name, _| Self::may_be_pods(name));
         }
         resources
+    }
+
+    /// Whether a pod as a whole may have a resource of this name.
+    #[must_use]
+    pub fn may_be_pods(name: &str) -> bool {
+        name == CPU || name == MEMORY || name.starts_with(HUGEPAGES_PREFIX)
+    }
+
+    /// Whether nothing is mentioned at all.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.requests.is_empty() && self.limits.is_empty()
     }
 }
 

@@ -83,40 +83,10 @@ fn has_items<T>(list: Option<&Vec<T>>) -> bool {
 }
 
 fn pod_level(spec: &PodSpec, found: &mut Findings) {
-    if spec.host_users == Some(false) {
-        found.refuse(
-            "spec.hostUsers".into(),
-            "user namespaces are not supported yet",
-        );
-    }
     if has_items(spec.resource_claims.as_ref()) {
         found.refuse(
             "spec.resourceClaims".into(),
             "resource claims are not supported yet",
-        );
-    }
-    if is_set(spec.runtime_class_name.as_deref()) {
-        found.refuse(
-            "spec.runtimeClassName".into(),
-            "runtime classes are not supported yet",
-        );
-    }
-    let groups_policy = spec
-        .security_context
-        .as_ref()
-        .and_then(|context| context.supplemental_groups_policy.as_deref());
-    if groups_policy == Some("Strict") {
-        found.refuse(
-            "spec.securityContext.supplementalGroupsPolicy".into(),
-            "the policy Strict is not supported yet",
-        );
-    }
-    let resources = spec.resources.as_ref();
-    if resources.is_some_and(|resources| resources.limits.is_some() || resources.requests.is_some())
-    {
-        found.warn(
-            "spec.resources".into(),
-            "pod-level resources are not enforced yet; the containers' own are",
         );
     }
 }

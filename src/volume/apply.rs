@@ -207,7 +207,7 @@ impl Volumes for HostVolumes {
         record.tokens.clear();
         record.stale.clear();
         blocking(move || {
-            let done = clean::tear_down(&layout);
+            let done = clean::tear_down(&layout).and_then(|()| user_namespace::release(&layout));
             drop(record);
             done
         })

@@ -20,9 +20,10 @@ pub trait Volumes: Send + Sync {
         request: &ContainerFilesRequest,
     ) -> Result<ContainerFiles, VolumeError>;
     /// The host's IDs of a pod with a user namespace. They are the pod's until
-    /// its directory is removed.
+    /// [`Volumes::tear_down`].
     async fn id_mapping(&self, uid: &PodUid) -> Result<IdMapping, VolumeError>;
-    /// Unmounts and removes all of the pod's volumes.
+    /// Unmounts and removes all of the pod's volumes, and gives its IDs back.
+    /// Nothing of the pod may run any more.
     async fn tear_down(&self, uid: &PodUid) -> Result<(), VolumeError>;
     /// Removes the pod's directory, after [`Volumes::tear_down`].
     async fn remove_pod_directory(&self, uid: &PodUid) -> Result<(), VolumeError>;

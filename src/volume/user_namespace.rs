@@ -3,7 +3,7 @@
 //!
 //! There is no other record: who wants a new block looks at the files of all
 //! pods. So a restart of the agent loses nothing, and a block is free again when
-//! its pod's directory is gone.
+//! the file is gone.
 
 use std::fs;
 use std::io::{self, ErrorKind, Write as _};
@@ -35,6 +35,18 @@ pub(super) fn id_mapping(
     let path = layout.user_namespace();
     write(layout, mapping).map_err(|source| VolumeError::ContainerFile { path, source })?;
     Ok(mapping)
+}
+
+/// Gives the pod's block back, if it has one. Pods that have ended stay on disk
+/// for as long as the API server has them; their IDs must not.
+pub(super) fn release(layout: &PodLayout) -> Result<(), VolumeError> {
+    let path = layout.user_namespace();
+    match fs::remove_file(&path) {
+        Err(error) if error.kind() != ErrorKind::NotFound => {
+            Err(VolumeError::tear_down(&path, error))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// `None`: there is no file, or an empty one, as upstream sees it.
@@ -85,7 +97,7 @@ mod tests {
     }
 
     #[test]
-    fn a_pod_keeps_its_block_until_its_directory_goes() {
+    fn a_pod_keeps_its_block_until_it_has_ended() {
         let root = tempfile::tempdir().unwrap();
         let root = root.path();
         let first = ask(root, "a").unwrap();
@@ -98,7 +110,8 @@ mod tests {
         );
         let error = ask(root, "c").unwrap_err();
         assert!(matches!(error, VolumeError::NoIdsLeft), "{error:?}");
-        clean::remove_pod_directory(&layout(root, "a")).unwrap();
+        release(&layout(root, "a")).unwrap();
+        release(&layout(root, "a")).unwrap();
         assert_eq!(ask(root, "c").unwrap(), first);
     }
 

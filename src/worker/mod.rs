@@ -41,6 +41,7 @@ pub use view::{AdmissionView, PodView};
 use crate::apiserver::{EventRecorder, ObjectRefs};
 use crate::cgroup::PodCgroups;
 use crate::pod::NodeFacts;
+use crate::pod::spec::DnsSpec;
 use crate::runtime::{Images, Observer, Sandboxes, Streaming};
 use crate::status::StatusHandle;
 use crate::volume::Volumes;
@@ -65,6 +66,8 @@ pub struct WorkerDeps {
     pub metrics: Metrics,
     pub start_turns: StartTurns,
     pub node: Arc<NodeFacts>,
+    /// The node's own resolver settings of now; `None`: those of the start.
+    pub resolver: Arc<dyn Fn() -> Option<DnsSpec> + Send + Sync>,
     /// The node's own `/etc/hosts`, for host-network pods.
     pub etc_hosts: Arc<dyn Fn() -> String + Send + Sync>,
     pub clock: Arc<dyn Fn() -> Timestamp + Send + Sync>,

@@ -35,7 +35,11 @@ mod log_requests;
 mod logs;
 mod network;
 mod node;
+mod pod_dns;
+mod pod_resources;
 mod resources;
+mod runtime_classes;
+mod security;
 mod sessions;
 mod static_pods;
 mod usage;
@@ -61,6 +65,10 @@ fn main() -> ExitCode {
         usage::TOP,
         network::TESTS,
         resources::TESTS,
+        pod_resources::TESTS,
+        security::TESTS,
+        runtime_classes::TESTS,
+        pod_dns::TESTS,
         volumes::TESTS,
         log_requests::TESTS,
         sessions::TESTS,

@@ -184,7 +184,7 @@ fn parse(text: &str) -> ResolvConf {
 }
 
 /// The tenth address of the services' network, as `hack/cluster` configures it.
-fn cluster_dns(t: &Scene) -> anyhow::Result<String> {
+pub fn cluster_dns(t: &Scene) -> anyhow::Result<String> {
     let network = t.cluster.fact("SERVICE_CIDR");
     let prefix = network.strip_suffix(".0/17").context("SERVICE_CIDR")?;
     Ok(format!("{prefix}.10"))

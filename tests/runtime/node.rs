@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use kubelet::pod::spec::{
-    ContainerSecurity, ContainerSpec, DnsSpec, ImageId, ImageRequest, LinuxResources,
+    ContainerSecurity, ContainerSpec, DnsSpec, GroupsPolicy, ImageId, ImageRequest, LinuxResources,
     MountPropagation, MountSpec, NamespaceMode, Namespaces, PullPolicy, RunAs, SandboxSpec,
     SeccompProfile,
 };
@@ -150,6 +150,8 @@ impl Node {
             run_as_user: None,
             run_as_group: None,
             supplemental_groups: Vec::new(),
+            groups_policy: GroupsPolicy::Merge,
+            selinux: None,
             seccomp: SeccompProfile::Unconfined,
             resources: LinuxResources::default(),
             overhead: None,
@@ -207,6 +209,7 @@ const NAMESPACES: Namespaces = Namespaces {
     network: NamespaceMode::Node,
     ipc: NamespaceMode::Pod,
     pid: NamespaceMode::Container,
+    users: None,
 };
 
 fn labels(name: &str, uid: &PodUid) -> BTreeMap<String, String> {
@@ -225,6 +228,7 @@ fn security() -> ContainerSecurity {
         run_as: RunAs::Uid(0),
         run_as_group: None,
         supplemental_groups: Vec::new(),
+        groups_policy: GroupsPolicy::Merge,
         add_capabilities: Vec::new(),
         drop_capabilities: Vec::new(),
         seccomp: SeccompProfile::Unconfined,

@@ -233,3 +233,29 @@ fn other_drivers_are_refused() {
         Err(CgroupError::UnsupportedDriver(driver)) if driver == "systemd"
     ));
 }
+
+#[tokio::test]
+async fn daemons_are_limited_where_they_are() {
+    let root = TempDir::new().unwrap();
+    let cgroups = fake_v1(&root);
+    let limits = RootLimits {
+        cpu_shares: Some(512),
+        memory_limit: None,
+        pids_limit: None,
+    };
+    let error = cgroups
+        .set_daemon_limits("/daemons", &limits)
+        .await
+        .unwrap_err();
+    assert!(
+        error.to_string().contains("cpu/daemons/cpu.shares"),
+        "{error}"
+    );
+    std::fs::create_dir(root.path().join("cpu/daemons")).unwrap();
+    std::fs::write(root.path().join("cpu/daemons/cpu.shares"), "1024\n").unwrap();
+    cgroups
+        .set_daemon_limits("/daemons", &limits)
+        .await
+        .unwrap();
+    assert_eq!(content(&root, "cpu/daemons/cpu.shares"), "512");
+}

@@ -37,7 +37,6 @@ fn what_has_no_effect_is_named() {
         "config.yaml",
         "staticPodURL: http://x\nimageMinimumGCAge: 5m\nmaxPods: 20\nport: 10260\n\
          tlsMinVersion: VersionTLS13\nevictionHard: {memory.available: 1Gi}\n\
-         enforceNodeAllocatable: [pods, kube-reserved]\nkubeReservedCgroup: /k\n\
          hairpinMode: none\n",
     );
     let warnings = files.warnings(&["--config={dir}/config.yaml", "--anonymous-auth"]);
@@ -45,8 +44,6 @@ fn what_has_no_effect_is_named() {
     {dir}/config.yaml:3:15: staticPodURL: is not supported yet and has no effect
     {dir}/config.yaml:4:20: imageMinimumGCAge: is not supported yet and has no effect
     {dir}/config.yaml:8:15: evictionHard: only lowers the node's allocatable resources; eviction is not supported yet
-    {dir}/config.yaml:10:21: kubeReservedCgroup: is not supported yet and has no effect
-    {dir}/config.yaml:9:25: enforceNodeAllocatable: not supported yet: kube-reserved
     "#);
 }
 

@@ -243,3 +243,37 @@ fn volumes() {
       name: f
     "#);
 }
+
+#[test]
+fn requests_of_a_pod_with_limits_of_its_own() {
+    let requests = |resources: serde_json::Value| {
+        let pod = defaulted(json!({
+            "resources": resources,
+            "containers": [
+                {"name": "a", "resources": {"requests": {"cpu": "100m"}}},
+                {"name": "b", "resources": {"limits": {"cpu": "50m"}}},
+            ],
+        }));
+        let pod = serde_json::to_value(pod).expect("serialisable");
+        pod.pointer("/spec/resources/requests").cloned()
+    };
+    for (resources, expected) in [
+        // What containers ask for, else the limit.
+        (
+            json!({"limits": {"cpu": "2", "memory": "1Gi", "hugepages-2Mi": "2Mi"}}),
+            Some(json!({"cpu": "150m", "memory": "1Gi", "hugepages-2Mi": "2Mi"})),
+        ),
+        (
+            json!({"limits": {"memory": "1Gi"}, "requests": {"cpu": "1"}}),
+            Some(json!({"cpu": "1", "memory": "1Gi"})),
+        ),
+        // Without limits nothing is made up.
+        (
+            json!({"requests": {"memory": "5"}}),
+            Some(json!({"memory": "5"})),
+        ),
+        (json!({}), None),
+    ] {
+        assert_eq!(requests(resources.clone()), expected, "{resources}");
+    }
+}

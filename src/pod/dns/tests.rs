@@ -147,6 +147,45 @@ fn no_search_at_all_has_no_place_beside_the_clusters() {
     assert_eq!(resolver_on_node(&[]).servers, ["127.0.0.1"]);
 }
 
+#[test]
+fn the_nodes_search_line_must_leave_room_for_the_clusters() {
+    let problem = |searches: Vec<String>, domain: &str| {
+        let dns = DnsSpec {
+            searches,
+            ..DnsSpec::default()
+        };
+        host_limits(&dns, "/r", domain)
+    };
+    let paths = |count: usize, length: usize| vec!["a".repeat(length); count];
+    for (searches, domain, expected) in [
+        (paths(29, 10), "cluster.local", None),
+        (
+            paths(30, 10),
+            "cluster.local",
+            Some("Resolv.conf file '/r' contains search line consisting of more than 29 domains!"),
+        ),
+        (paths(32, 10), "", None),
+        (
+            paths(1, 254),
+            "",
+            Some(
+                "Resolv.conf file \"/r\" contains a search path which length is more than \
+                 allowed 253 chars!",
+            ),
+        ),
+        (
+            paths(20, 200),
+            "",
+            Some(
+                "Resolv.conf file '/r' contains search line which length is more than allowed \
+                 2048 chars!",
+            ),
+        ),
+    ] {
+        assert_eq!(problem(searches, domain).as_deref(), expected);
+    }
+}
+
 proptest! {
     #[test]
     fn limits_are_never_exceeded(

@@ -54,6 +54,28 @@ fn pod_level_resources_decide_alone() {
     assert_eq!(class_of(&spec), QosClass::Guaranteed);
     let spec = "{resources: {requests: {cpu: 1}}, containers: [{name: a}]}";
     assert_eq!(class_of(spec), QosClass::Burstable);
+    let equal = format!("resources: {{requests: {BOTH}, limits: {BOTH}}}");
+    let spec = format!("{{resources: {{}}, containers: [{{name: a, {equal}}}]}}");
+    assert_eq!(class_of(&spec), QosClass::Guaranteed);
+}
+
+#[test]
+fn the_cgroup_of_a_pod_has_the_pods_own_values() {
+    let pod = with_spec(
+        "{overhead: {cpu: 100m, memory: 1Mi},
+          resources: {requests: {cpu: 250m}, limits: {cpu: 500m, memory: 64Mi}},
+          containers: [{name: a, resources: {requests: {cpu: 100m, memory: 8Mi}}}, {name: b}]}",
+    );
+    let mut node = node();
+    node.cgroup.pids_limit = Some(100);
+    let cgroup = pod_cgroup(&pod, &node).unwrap();
+    assert_eq!(cgroup.path, "/kubepods/burstable/podu");
+    assert_eq!(cgroup.cpu_shares, 358);
+    assert_eq!(cgroup.cpu_quota, Some(60_000));
+    assert_eq!(cgroup.memory_limit, Some(65 << 20));
+    assert_eq!(cgroup.pids_limit, Some(100));
+    node.cgroup.enforce_cpu_quota = false;
+    assert_eq!(pod_cgroup(&pod, &node).unwrap().cpu_quota, None);
 }
 
 #[test]

@@ -23,7 +23,9 @@ use crate::pod::inputs::MountedVolumes;
 use crate::pod::plan::Step;
 use crate::pod::render::{self, RenderError};
 use crate::pod::spec::PresentImage;
-use crate::pod::{DesiredPod, ObservedPod, PodEvent, SandboxId, Severity, WaitingReason, dns, qos};
+use crate::pod::{
+    DesiredPod, NodeFacts, ObservedPod, PodEvent, SandboxId, Severity, WaitingReason, dns, qos,
+};
 use crate::runtime::RuntimeError;
 
 /// What a step is carried out on.
@@ -142,9 +144,10 @@ impl Target {
 
     async fn run_sandbox(&self, attempt: u32) -> Result<SandboxId, String> {
         let runtime = self.new_runtime().await?;
-        let spec = render::sandbox(&self.desired, attempt, &runtime, &self.deps.node)
+        let node = self.node();
+        let spec = render::sandbox(&self.desired, attempt, &runtime, &node)
             .map_err(|error| error.message)?;
-        for warning in dns::render(&self.desired, &self.deps.node).1 {
+        for warning in dns::render(&self.desired, &node).1 {
             self.warn(warning.reason(), warning.message());
             if let Some(message) = warning.node_message() {
                 self.deps.events.record_node(NodeEvent {
@@ -156,6 +159,16 @@ impl Target {
         }
         let run = self.deps.sandboxes.run_sandbox(&spec);
         told(self.deps.start_turns.take(run).await)
+    }
+
+    /// The node with its resolver settings of now, which a DHCP client may have
+    /// changed since the start.
+    fn node(&self) -> NodeFacts {
+        let mut node = NodeFacts::clone(&self.deps.node);
+        if let Some(host) = (self.deps.resolver)() {
+            node.dns.host = host;
+        }
+        node
     }
 
     async fn remove_traces(&self) -> Result<(), String> {

@@ -61,7 +61,7 @@ impl Target {
             runtime: &runtime,
             node: &deps.node,
         })?;
-        let sandbox_spec = render::sandbox(&self.desired, sandbox.attempt, &runtime, &deps.node)?;
+        let sandbox_spec = render::sandbox(&self.desired, sandbox.attempt, &runtime, &self.node())?;
         let id = deps
             .sandboxes
             .create_container(&sandbox.id, &spec, &sandbox_spec)

@@ -287,7 +287,7 @@ async fn a_pod_that_asks_for_too_much_is_refused_and_can_be_deleted() {
     let mut pod = pod("u1", &["a"]);
     let mut object = k8s_openapi::api::core::v1::Pod::clone(&pod.pod);
     if let Some(spec) = &mut object.spec {
-        spec.host_users = Some(false);
+        spec.resource_claims = Some(vec![Default::default()]);
     }
     pod.pod = std::sync::Arc::new(object);
     world.want(pod.clone());

@@ -5,4 +5,5 @@ mod endings;
 mod hooks;
 mod life;
 mod restart;
+mod runtime;
 pub(super) mod world;

@@ -112,6 +112,7 @@ impl World {
             metrics: Metrics::default(),
             start_turns: StartTurns::of_this_machine(),
             node: Arc::new(samples::node()),
+            resolver: Arc::new(|| None),
             etc_hosts: Arc::new(String::new),
             clock: Arc::new(move || runtime.now()),
         });

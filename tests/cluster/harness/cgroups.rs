@@ -60,6 +60,12 @@ impl Cgroup {
             .filter(|limit| *limit < i64::MAX - 4096)
     }
 
+    /// What a controller's file says; none if there is no such file.
+    pub fn text(&self, controller: &str, file: &str) -> Option<String> {
+        let text = std::fs::read_to_string(self.directory(controller).join(file)).ok()?;
+        Some(text.trim().to_owned())
+    }
+
     fn directory(&self, controller: &str) -> PathBuf {
         let mount = Path::new(MOUNT);
         let root = if Self::unified() {
@@ -71,7 +77,6 @@ impl Cgroup {
     }
 
     fn read(&self, controller: &str, file: &str) -> Option<i64> {
-        let text = std::fs::read_to_string(self.directory(controller).join(file)).ok()?;
-        text.trim().parse().ok()
+        self.text(controller, file)?.parse().ok()
     }
 }

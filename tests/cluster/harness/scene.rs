@@ -58,7 +58,8 @@ impl Scene {
     where
         K: Resource<DynamicType = ()>,
     {
-        let cluster_wide = ["Namespace", "Node", "APIService"].contains(&&*K::kind(&()));
+        let cluster_wide =
+            ["Namespace", "Node", "APIService", "RuntimeClass"].contains(&&*K::kind(&()));
         self.cluster
             .api::<K>((!cluster_wide).then_some(self.namespace.as_str()))
     }
