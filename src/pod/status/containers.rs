@@ -155,6 +155,9 @@ fn states(
                 None => (in_terminated(ended), carried),
             }
         }
+        ContainerState::Created | ContainerState::Unknown if input.ended() => {
+            (in_terminated(not_located()), carried)
+        }
         ContainerState::Created | ContainerState::Unknown => {
             let waiting =
                 failure(input, container).map_or_else(ContainerStateWaiting::default, told);
@@ -201,14 +204,19 @@ fn unseen(
     if let Some(assumed) = assumed {
         status.state = Some(in_terminated(assumed));
     } else if input.ended() && previous.is_some() && was_due(input, container) {
-        status.state = Some(in_terminated(ContainerStateTerminated {
-            reason: Some("ContainerStatusUnknown".into()),
-            message: Some("The container could not be located when the pod was terminated".into()),
-            exit_code: LOST_EXIT_CODE,
-            ..ContainerStateTerminated::default()
-        }));
+        status.state = Some(in_terminated(not_located()));
     }
     status
+}
+
+/// The end of a container whose end nobody saw, of a pod that is over.
+fn not_located() -> ContainerStateTerminated {
+    ContainerStateTerminated {
+        reason: Some("ContainerStatusUnknown".into()),
+        message: Some("The container could not be located when the pod was terminated".into()),
+        exit_code: LOST_EXIT_CODE,
+        ..ContainerStateTerminated::default()
+    }
 }
 
 /// A container whose record is gone because all containers are restarted. `None`

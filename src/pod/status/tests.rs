@@ -390,6 +390,20 @@ fn a_pod_that_makes_room_says_so_even_if_it_is_deleted_meanwhile() {
 }
 
 #[test]
+fn a_container_that_was_never_started_has_an_end_when_its_pod_has() {
+    let pod = pod("Always", &[], &["a"]);
+    let observed = up(vec![instance(&pod, "a", 0, ContainerState::Created)]);
+    let status = status_of(&pod, &observed, &PodMemory::default(), Stage::Stopped, None);
+    let state = container(&status, "a").state.clone().unwrap_or_default();
+    let end = state.terminated.expect("an end");
+    assert_eq!(
+        (end.reason.as_deref(), end.exit_code),
+        (Some("ContainerStatusUnknown"), 137)
+    );
+    assert_eq!(status.phase.as_deref(), Some("Failed"));
+}
+
+#[test]
 fn a_readiness_gate_of_others_counts() {
     let mut pod = pod("Always", &[], &["a"]);
     let mut object = k8s_openapi::api::core::v1::Pod::clone(&pod.pod);
