@@ -26,9 +26,11 @@ mod upstream;
 mod admission;
 mod callers;
 mod deletion;
+mod endings;
 mod environment;
 mod events;
 mod faults;
+mod hooks;
 mod images;
 mod lifecycle;
 mod log_requests;
@@ -73,6 +75,8 @@ fn main() -> ExitCode {
         log_requests::TESTS,
         sessions::TESTS,
         logs::TESTS,
+        hooks::TESTS,
+        endings::TESTS,
         deletion::TESTS,
         admission::TESTS,
         images::TESTS,

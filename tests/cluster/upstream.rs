@@ -25,6 +25,10 @@ pub const CANNOT: &[(&str, &str)] = &[
          exited; it then tries in vain to remove the container, for ever (mostly it passes)",
     ),
     (
+        "hooks::a_post_start_hook_that_hangs_does_not_keep_a_pod_from_being_deleted",
+        "its pod worker waits for the hook",
+    ),
+    (
         "log_requests::a_container_that_writes_as_fast_as_it_can_does_not_fill_the_disk",
         "it looks at logs every three seconds at most",
     ),
