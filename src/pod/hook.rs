@@ -43,6 +43,12 @@ pub struct HttpHook {
 }
 
 impl HttpHook {
+    /// Whether it goes to the pod itself.
+    #[must_use]
+    pub fn needs_pod_ip(&self) -> bool {
+        self.action.host.as_deref().is_none_or(str::is_empty)
+    }
+
     /// The request, to `pod_ip` unless the hook names a host.
     ///
     /// # Errors

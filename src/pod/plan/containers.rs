@@ -326,7 +326,7 @@ pub(super) fn stop(
     why: StopReason,
 ) -> StopContainer {
     let pod = &input.desired.pod;
-    super::end::stop(pod, instance, stop_grace(pod, container, why), why)
+    super::end::stop_again(input, instance, stop_grace(pod, container, why), why)
 }
 
 impl Containers {

@@ -163,15 +163,28 @@ pub(super) fn stops(input: &PlanInput<'_>, grace: Duration, why: StopReason) -> 
             } else {
                 why
             };
-            let stop = stop(pod, container, grace, why);
-            let had_its_hook = input.memory.pre_stopped.contains(&stop.id);
             StopContainer {
-                hook: stop.hook.filter(|_| !had_its_hook),
                 turn: turns.get(container.name.as_str()).copied().unwrap_or(0),
-                ..stop
+                ..stop_again(input, container, grace, why)
             }
         })
         .collect()
+}
+
+/// The stop of one container, without a hook that has had its time in a stop
+/// that failed.
+pub(super) fn stop_again(
+    input: &PlanInput<'_>,
+    container: &ObservedContainer,
+    grace: Duration,
+    why: StopReason,
+) -> StopContainer {
+    let stop = stop(&input.desired.pod, container, grace, why);
+    let had_its_hook = input.memory.pre_stopped.contains(&stop.id);
+    StopContainer {
+        hook: stop.hook.filter(|_| !had_its_hook),
+        ..stop
+    }
 }
 
 /// The stop of one container, with its hook if that can be carried out: the

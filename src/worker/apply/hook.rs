@@ -74,7 +74,10 @@ impl Target {
     }
 
     async fn hook_request(&self, hook: &HttpHook) -> Result<(), HookError> {
-        let address = self.pod_address().ok_or(HookError::NoAddress)?;
+        let address = match self.pod_address() {
+            None if hook.needs_pod_ip() => return Err(HookError::NoAddress),
+            address => address.unwrap_or_default(),
+        };
         let request = hook.request(&address).map_err(HookError::Port)?;
         let place = request.authority();
         let sent = send(request).await.map_err(HookError::Request)?;

@@ -306,3 +306,21 @@ async fn an_agent_killed_in_a_pre_stop_hook_comes_back_to_the_same_end() {
     // Nobody knows how far the first one came.
     assert_eq!(world.runtime.count(Call::ExecSync), 2);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_pod_nobody_knows_has_a_second_for_its_pre_stop_hook() {
+    let mut world = World::new();
+    let pod = with_hook(&pod("u1", &["a"]), "preStop");
+    world.runtime.fail_always(Call::ExecSync, Fault::Hang);
+    world.want(pod.clone());
+    world.wait_phase(&pod.uid, "Running").await;
+    world.kill_agent().await;
+    world.forget(&pod.uid);
+    world.start_agent();
+    world
+        .wait_runtime("the orphan is gone", |r| r.pod(&pod.uid).is_absent())
+        .await;
+    let hook = called_at(&world, Call::ExecSync, "a").expect("its hook");
+    let stop = called_at(&world, Call::StopContainer, "a").expect("its stop");
+    assert_eq!(stop.duration_since(hook).as_secs(), 1);
+}
