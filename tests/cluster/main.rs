@@ -57,6 +57,7 @@ fn main() -> ExitCode {
         faults::agent::TESTS,
         faults::apiserver::TESTS,
         faults::disk::TESTS,
+        faults::control_plane::TESTS,
         callers::OWN_TESTS,
         admission::OWN_TESTS,
         sessions::RESTARTS,

@@ -13,9 +13,11 @@ mod ledger;
 #[cfg(test)]
 mod tests;
 
+use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use futures::FutureExt as _;
 use k8s_openapi::api::core::v1::Node;
 use tokio::sync::{mpsc, watch};
 use tracing::{info, warn};
@@ -33,6 +35,11 @@ use ledger::{Counted, Ledger, Standing};
 
 /// How long the API server may take to tell the newest Node.
 const FETCH_PATIENCE: Duration = Duration::from_secs(5);
+
+/// How long pods of the API server wait for manifests that cannot be read. What
+/// static pods take that run already should be known; but a broken folder must
+/// not keep a node from working.
+const MANIFEST_PATIENCE: Duration = Duration::from_secs(10);
 
 /// What admission works with.
 pub struct AdmissionDeps {
@@ -62,9 +69,18 @@ pub struct Admission {
 struct State {
     ledger: Ledger,
     sources: SourcesReady,
+    manifests: Manifests,
     /// The last Node there was: one that is deleted is still what pods that
     /// were bound to it are judged by.
     node: Option<Arc<Node>>,
+}
+
+/// Whether pods of the API server wait for static ones to be known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+enum Manifests {
+    #[default]
+    Awaited,
+    GivenUp,
 }
 
 /// A pod's place in the ledger, given back when dropped.
@@ -143,7 +159,8 @@ impl Admission {
             Standing::InQueue => return Attempt::Wait("older pods to be admitted"),
             Standing::Next => {}
         }
-        if !state.sources.manifests && !pod.origin.is_static() {
+        let awaits_manifests = !state.sources.manifests && state.manifests == Manifests::Awaited;
+        if awaits_manifests && !pod.origin.is_static() {
             return Attempt::Wait("the manifests to be read");
         }
         if let Some(node) = newest.or(self.deps.node.borrow().as_ref()) {
@@ -300,6 +317,7 @@ impl Ticket {
         let mut node = admission.deps.node.clone();
         let mut found = admission.deps.found.clone();
         let mut health = admission.deps.health.clone();
+        let mut patience = pin!(tokio::time::sleep(MANIFEST_PATIENCE).fuse());
         loop {
             changed.borrow_and_update();
             node.borrow_and_update();
@@ -326,6 +344,7 @@ impl Ticket {
                 () = next(&mut node) => {}
                 () = next(&mut found) => {}
                 () = next(&mut health) => {}
+                () = &mut patience => admission.state().manifests = Manifests::GivenUp,
             }
         }
     }

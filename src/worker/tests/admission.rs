@@ -183,6 +183,18 @@ async fn pods_of_the_api_wait_for_the_manifests() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn manifests_that_cannot_be_read_hold_up_nobody_for_long() {
+    let world = World::new();
+    world.set_ready(SourcesReady {
+        api: true,
+        manifests: false,
+    });
+    let of_api = pod("u1", &["a"]);
+    world.want(of_api.clone());
+    world.wait_phase(&of_api.uid, "Running").await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_deleted_pod_waits_for_nothing() {
     let world = World::new();
     world.node.send_replace(None);

@@ -4,6 +4,7 @@
 pub mod agent;
 pub mod apiserver;
 pub mod containerd;
+pub mod control_plane;
 pub mod disk;
 
 use std::collections::BTreeMap;
