@@ -5,7 +5,8 @@
 
 use std::fmt;
 
-use fluent_uri::{Uri, UriRef};
+use iri_string::format::ToDedicatedString;
+use iri_string::types::{UriAbsoluteString, UriReferenceStr};
 use k8s_openapi::api::core::v1::{Container, HTTPGetAction, HTTPHeader};
 use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 
@@ -114,24 +115,28 @@ impl HttpGet {
             .split_once('?')
             .unwrap_or((&self.path_and_query, ""));
         let base = format!("{}://{}{path}", self.scheme.as_str(), self.authority());
-        let base = Uri::parse(base).ok()?;
-        let reference = UriRef::parse(escape(location)).ok()?;
-        let target = reference.resolve_against(&base).ok()?;
-        let scheme = match target.scheme().as_str().to_ascii_lowercase().as_str() {
+        let base = UriAbsoluteString::try_from(base).ok()?;
+        let location = escape(location);
+        let reference = UriReferenceStr::new(&location).ok()?;
+        let target = reference.resolve_against(&base).to_dedicated_string();
+        let scheme = match target.scheme_str().to_ascii_lowercase().as_str() {
             "http" => Scheme::Http,
             "https" => Scheme::Https,
             _ => return None,
         };
         let place = target
-            .authority()
+            .authority_components()
             .filter(|place| !place.host().is_empty())?;
-        let port = place.port_to_u16().ok()?.unwrap_or(scheme.default_port());
-        let query = target.query().map(|query| format!("?{query}"));
+        let port = match place.port().filter(|port| !port.is_empty()) {
+            Some(port) => port.parse().ok()?,
+            None => scheme.default_port(),
+        };
+        let query = target.query_str().map(|query| format!("?{query}"));
         let mut headers = self.headers.clone();
-        if reference.has_authority() {
+        if let Some(named) = reference.authority_str() {
             for (name, value) in &mut headers {
                 if name.eq_ignore_ascii_case("Host") {
-                    *value = place.as_str().to_owned();
+                    *value = named.to_owned();
                 }
             }
         }
@@ -139,7 +144,11 @@ impl HttpGet {
             scheme,
             host: place.host().trim_matches(['[', ']']).to_owned(),
             port,
-            path_and_query: rooted(format!("{}{}", target.path(), query.unwrap_or_default())),
+            path_and_query: rooted(format!(
+                "{}{}",
+                target.path_str(),
+                query.unwrap_or_default()
+            )),
             headers,
         })
     }

@@ -6,9 +6,14 @@
 //! nothing.
 
 pub mod http;
+pub mod schedule;
+mod subject;
 mod target;
+mod tracker;
 
+pub use subject::{Subject, command, inherited, probed};
 pub use target::{PortError, authority, resolve_port};
+pub use tracker::{Thresholds, Tracker};
 
 use k8s_openapi::api::core::v1::Container;
 use serde::Serialize;
@@ -34,6 +39,16 @@ impl ProbeKind {
             Self::Startup => "startup",
             Self::Liveness => "liveness",
             Self::Readiness => "readiness",
+        }
+    }
+
+    /// As events and metrics have it: `Liveness`.
+    #[must_use]
+    pub fn title(self) -> &'static str {
+        match self {
+            Self::Startup => "Startup",
+            Self::Liveness => "Liveness",
+            Self::Readiness => "Readiness",
         }
     }
 
