@@ -96,6 +96,11 @@ const RULES: &[Rule] = &[
         uses: &["pod"],
     },
     Rule {
+        module: "worker::handler::grpc",
+        powers: &[Async, Network, Cri],
+        uses: &[],
+    },
+    Rule {
         module: "worker::haste",
         powers: &[Async, Clock],
         uses: &[],
@@ -109,6 +114,11 @@ const RULES: &[Rule] = &[
         module: "worker::memory",
         powers: &[],
         uses: &["pod"],
+    },
+    Rule {
+        module: "worker::probe",
+        powers: &[Async, Clock],
+        uses: &["pod", "runtime"],
     },
     Rule {
         module: "status",

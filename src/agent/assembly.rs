@@ -20,7 +20,7 @@ use crate::apiserver::{
     self, ApiServer, EventRecorder, NoApiServer, NodeFeed, NodePort, ObjectRefs, PodFeed,
     ServiceFeed, Tokens,
 };
-use crate::config::Config;
+use crate::config::{Config, KUBERNETES_VERSION};
 use crate::node::{LeaseTask, NodeDeps, NodeTask};
 use crate::pod::DesiredPods;
 use crate::runtime;
@@ -30,7 +30,8 @@ use crate::source::{self, ManifestConfig, ManifestSource, Sources};
 use crate::status::{Reporter, ReporterInputs, StandaloneStatus, StatusHandle, StatusView};
 use crate::volume::{HostVolumes, VolumeSettings};
 use crate::worker::{
-    self, Admission, AdmissionDeps, Heartbeat, Manager, PodsView, StartTurns, WorkerDeps,
+    self, Admission, AdmissionDeps, Heartbeat, Manager, PodsView, ProbeMetrics, Probing,
+    StartTurns, WorkerDeps,
 };
 
 /// The node's own names, for pods on its network.
@@ -44,6 +45,8 @@ pub(super) struct Assembly {
     pub(super) config: Config,
     pub(super) host: Host,
     pub(super) registry: Registry,
+    /// What `/metrics/probes` serves.
+    pub(super) probe_registry: Registry,
     pub(super) tasks: Tasks,
     pub(super) shutdown: Shutdown,
 }
@@ -75,6 +78,7 @@ impl Assembly {
             config,
             host,
             registry,
+            probe_registry: Registry::default(),
             tasks: Tasks::default(),
             shutdown: Shutdown::default(),
         }
@@ -273,6 +277,11 @@ impl Assembly {
             events: inputs.events,
             metrics,
             start_turns: StartTurns::of_this_machine(),
+            probing: Probing::new(
+                ProbeMetrics::new(&mut self.probe_registry),
+                Timestamp::now(),
+                KUBERNETES_VERSION,
+            ),
             node,
             resolver: Arc::new(host::resolver(&self.config)),
             etc_hosts: Arc::new(|| std::fs::read_to_string(ETC_HOSTS).unwrap_or_default()),
@@ -318,7 +327,7 @@ impl Assembly {
             node = %self.config.node.name,
             standalone = self.config.api.kubeconfig.is_none(),
             cgroup = ?self.host.version,
-            version = crate::config::KUBERNETES_VERSION,
+            version = KUBERNETES_VERSION,
             "ready to run"
         );
         Ok(Agent::new(self.tasks, manager, self.shutdown, addresses))

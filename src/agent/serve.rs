@@ -109,7 +109,7 @@ impl Assembly {
         let always = health
             .routes()
             .merge(pods.clone().routes())
-            .merge(api::probe_metrics())
+            .merge(api::probe_metrics(std::mem::take(&mut self.probe_registry)))
             .merge(stats);
         let debugging = api::running_pods(Arc::clone(&observer))
             .merge(api::configz(self.config.effective.clone()))

@@ -132,22 +132,10 @@ fn container_level(path: &str, container: &Container, found: &mut Findings) {
             );
         }
     }
-    probes_and_hooks(path, container, found);
+    hooks(path, container, found);
 }
 
-fn probes_and_hooks(path: &str, container: &Container, found: &mut Findings) {
-    for (field, probe) in [
-        ("livenessProbe", &container.liveness_probe),
-        ("readinessProbe", &container.readiness_probe),
-        ("startupProbe", &container.startup_probe),
-    ] {
-        if probe.is_some() {
-            found.warn(
-                format!("{path}.{field}"),
-                "probes are not run yet; the container counts as healthy while it runs",
-            );
-        }
-    }
+fn hooks(path: &str, container: &Container, found: &mut Findings) {
     let Some(lifecycle) = &container.lifecycle else {
         return;
     };

@@ -18,6 +18,7 @@ mod manager;
 mod memory;
 mod metrics;
 mod pod;
+mod probe;
 mod step;
 #[cfg(test)]
 mod tests;
@@ -35,6 +36,7 @@ pub use command::{COMMANDS, PodCommand};
 pub use heartbeat::Heartbeat;
 pub use manager::{Manager, PodsView, WorkerEntry};
 pub use metrics::{Metrics, register_gauges};
+pub use probe::{ProbeMetrics, Probing};
 pub use turns::StartTurns;
 pub use view::{AdmissionView, PodView};
 
@@ -65,6 +67,7 @@ pub struct WorkerDeps {
     pub events: EventRecorder,
     pub metrics: Metrics,
     pub start_turns: StartTurns,
+    pub probing: Probing,
     pub node: Arc<NodeFacts>,
     /// The node's own resolver settings of now; `None`: those of the start.
     pub resolver: Arc<dyn Fn() -> Option<DnsSpec> + Send + Sync>,

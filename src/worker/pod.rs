@@ -28,6 +28,7 @@ use super::admission::Ticket;
 use super::apply::Target;
 use super::haste::{Hurry, Pace};
 use super::memory::remember;
+use super::probe::{Probes, Said};
 use super::step::Outcome;
 use super::view::{ErrorView, PodView};
 use crate::error::chain;
@@ -64,6 +65,7 @@ pub(super) struct PodWorker {
     announced: BTreeSet<(WaitOn, Timestamp)>,
     last_error: Option<ErrorView>,
     pulls: FuturesUnordered<Pin<Box<dyn Future<Output = Outcome> + Send>>>,
+    probes: Probes,
 }
 
 /// How far the worker's picture of its pod can be trusted.
@@ -109,6 +111,7 @@ enum Wake {
     Wish,
     Ended(Ended),
     Pull(Outcome),
+    Probe(Said),
     Look,
 }
 
@@ -130,6 +133,7 @@ impl PodWorker {
                 first_seen: Some(now),
                 ..PodMemory::default()
             },
+            probes: Probes::new(deps.clone(), &desired),
             deps,
             wish,
             observed,
@@ -163,6 +167,8 @@ impl PodWorker {
                 } else {
                     if !std::mem::replace(&mut settled, true) {
                         self.settle_admission();
+                        self.probes
+                            .inherit(&self.desired, &self.seen, &mut self.memory);
                     }
                     let plan = self.plan();
                     if plan.stage >= Stage::Stopped {
@@ -172,6 +178,7 @@ impl PodWorker {
                     self.note_end(&plan);
                     self.announce(&plan);
                     self.publish_status(&plan);
+                    self.show_probes();
                     if plan.stage == Stage::Gone {
                         self.publish_view(plan, None);
                         info!("nothing is left of the pod");
@@ -194,6 +201,7 @@ impl PodWorker {
                     self.take_end(ended);
                 }
                 Wake::Pull(outcome) => self.learn(outcome),
+                Wake::Probe(said) => self.heed(said, running.is_some()),
                 Wake::Look => {
                     let only_looking = matches!(&running, Some(r) if matches!(r.work, Work::Look));
                     if only_looking && matches!(self.sight, Sight::Clear) {
@@ -220,6 +228,7 @@ impl PodWorker {
             }
             ended = step_end(running) => Wake::Ended(ended),
             Some(outcome) = self.pulls.next(), if !self.pulls.is_empty() => Wake::Pull(outcome),
+            Some(said) = self.probes.next() => Wake::Probe(said),
             Ok(()) = self.observed.changed() => {
                 let observed = self.observed.borrow_and_update().clone();
                 self.see(observed);

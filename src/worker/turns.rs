@@ -23,9 +23,7 @@ const TURNS_PER_CPU: usize = 2;
 const LEAST_TURNS: usize = 4;
 
 #[derive(Debug)]
-pub struct StartTurns {
-    free: Semaphore,
-}
+pub struct StartTurns(Turns);
 
 impl StartTurns {
     /// As many turns as this machine's CPUs can make use of.
@@ -35,8 +33,29 @@ impl StartTurns {
     }
 
     fn of(cpus: usize) -> Self {
+        let count = cpus.saturating_mul(TURNS_PER_CPU).max(LEAST_TURNS);
+        Self(Turns::new(count, LONGEST))
+    }
+
+    /// Does the work when its turn has come; first come, first served.
+    pub(super) async fn take<W: Future>(&self, work: W) -> W::Output {
+        self.0.take(work).await
+    }
+}
+
+/// A number of turns at something that costs CPU at its beginning.
+#[derive(Debug)]
+pub(super) struct Turns {
+    free: Semaphore,
+    longest: Duration,
+}
+
+impl Turns {
+    /// `count` at a time, each for at most `longest`.
+    pub(super) fn new(count: usize, longest: Duration) -> Self {
         Self {
-            free: Semaphore::new(cpus.saturating_mul(TURNS_PER_CPU).max(LEAST_TURNS)),
+            free: Semaphore::new(count),
+            longest,
         }
     }
 
@@ -45,7 +64,7 @@ impl StartTurns {
         // It fails if closed only, and nobody closes it.
         let turn = self.free.acquire().await.ok();
         let mut work = pin!(work);
-        match tokio::time::timeout(LONGEST, &mut work).await {
+        match tokio::time::timeout(self.longest, &mut work).await {
             Ok(done) => done,
             Err(_) => {
                 drop(turn);

@@ -98,9 +98,6 @@ fn container_fields() {
             "volumeMounts[0].subPathExpr",
             Refuse,
         ),
-        (json!({"livenessProbe": {}}), "livenessProbe", Warn),
-        (json!({"readinessProbe": {}}), "readinessProbe", Warn),
-        (json!({"startupProbe": {}}), "startupProbe", Warn),
         (
             json!({"lifecycle": {"stopSignal": "SIGINT"}}),
             "lifecycle.stopSignal",

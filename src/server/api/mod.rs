@@ -90,10 +90,13 @@ impl Themes {
     }
 }
 
-/// `/metrics/probes`: the results of probes. Without probes there are none.
-pub fn probe_metrics() -> Router {
-    let answer =
-        |headers: HeaderMap| async move { exposition::answer(&Registry::default(), &headers) };
+/// `/metrics/probes`: the results of probes.
+pub fn probe_metrics(registry: Registry) -> Router {
+    let registry = Arc::new(registry);
+    let answer = move |headers: HeaderMap| {
+        let registry = Arc::clone(&registry);
+        async move { exposition::answer(&registry, &headers) }
+    };
     Router::new().route("/metrics/probes", get(answer))
 }
 

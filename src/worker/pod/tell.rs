@@ -7,12 +7,13 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::PodStatus;
 
-use super::{PodWorker, Running, Work};
+use super::{PodWorker, Running, Sight, Work};
 use crate::pod::memory::ImageProgress;
 use crate::pod::plan::{PodPlan, Stage};
 use crate::pod::status::{self, StatusInput};
 use crate::pod::{Intent, Severity, TerminationReason, WaitOn, WaitingReason};
 use crate::status::{Ending, StatusUpdate};
+use crate::worker::probe::Said;
 use crate::worker::view::{PodView, RunningView};
 
 impl PodWorker {
@@ -49,6 +50,25 @@ impl PodWorker {
         }
         if self.last_ending != Some(ending) {
             self.send_status(ending);
+        }
+    }
+
+    /// Shows the probes what was just told of the pod.
+    pub(super) fn show_probes(&mut self) {
+        let told = self.told.as_deref();
+        self.probes
+            .update(&self.desired, &self.seen, &self.memory, told);
+    }
+
+    /// Takes in a verdict. A step under way is not waited for to tell of it:
+    /// a container may take long to stop, and another be unready meanwhile.
+    pub(super) fn heed(&mut self, said: Said, is_busy: bool) {
+        let memory = self.memory.containers.entry(said.container).or_default();
+        memory.probes.set(said.kind, said.verdict);
+        if is_busy && matches!(self.sight, Sight::Clear) {
+            let plan = self.plan();
+            self.publish_status(&plan);
+            self.show_probes();
         }
     }
 

@@ -4,6 +4,7 @@ mod admission;
 mod endings;
 mod hooks;
 mod life;
+mod probes;
 mod restart;
 mod runtime;
 pub(super) mod world;

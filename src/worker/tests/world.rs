@@ -9,13 +9,15 @@ use std::time::Duration;
 use async_trait::async_trait;
 use k8s_openapi::api::core::v1::{ConfigMap, Event, Node, Pod, PodSpec, Secret};
 use k8s_openapi::api::node::v1::RuntimeClass;
+use prometheus_client::registry::Registry;
 use serde_json::json;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use super::super::{
-    Admission, AdmissionDeps, COMMANDS, Manager, Metrics, PodsView, StartTurns, WorkerDeps,
+    Admission, AdmissionDeps, COMMANDS, Manager, Metrics, PodsView, ProbeMetrics, Probing,
+    StartTurns, WorkerDeps,
 };
 use crate::apiserver::{ApiError, EventRecorder, EventSink, ObjectRefs};
 use crate::cgroup::{CgroupError, PodCgroups};
@@ -111,6 +113,11 @@ impl World {
             events,
             metrics: Metrics::default(),
             start_turns: StartTurns::of_this_machine(),
+            probing: Probing::new(
+                ProbeMetrics::new(&mut Registry::default()),
+                runtime.now(),
+                "v1.36.3",
+            ),
             node: Arc::new(samples::node()),
             resolver: Arc::new(|| None),
             etc_hosts: Arc::new(String::new),
