@@ -39,6 +39,7 @@ mod network;
 mod node;
 mod pod_dns;
 mod pod_resources;
+mod probes;
 mod resources;
 mod runtime_classes;
 mod security;
@@ -64,6 +65,7 @@ fn main() -> ExitCode {
         workloads::TESTS,
         lifecycle::TESTS,
         environment::TESTS,
+        probes::TESTS,
         usage::TESTS,
         usage::TOP,
         network::TESTS,
