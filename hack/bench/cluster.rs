@@ -60,8 +60,14 @@ impl Cluster {
     }
 
     pub(crate) fn agent_pid(&self) -> Result<i32> {
-        let pid = self.control_agent("pid")?;
-        pid.trim().parse().context("the agent's pid")
+        self.pid("kubelet")
+    }
+
+    /// The process of one of the cluster's components.
+    pub(crate) fn pid(&self, component: &str) -> Result<i32> {
+        let pid = script(&["ctl", &self.name, "pid", component])?;
+        let pid = pid.trim().parse();
+        pid.with_context(|| format!("the pid of {component}"))
     }
 }
 

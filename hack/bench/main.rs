@@ -11,6 +11,7 @@ mod agent;
 mod cluster;
 mod cri;
 mod pods;
+mod probing;
 mod process;
 mod report;
 mod serving;
@@ -62,6 +63,8 @@ enum What {
     Pods,
     /// The agent while it is asked for logs, sessions and metrics.
     Serving,
+    /// The agent and the runtime while a full node's probes run commands.
+    Density,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -91,6 +94,11 @@ async fn run(args: Args) -> Result<()> {
         What::Serving => {
             let window = Duration::from_secs(args.idle);
             let report = serving::measure(&cluster, args.rounds, window).await?;
+            show(&report, args.output)
+        }
+        What::Density => {
+            let window = Duration::from_secs(args.idle);
+            let report = probing::measure(&cluster, args.rounds, window).await?;
             show(&report, args.output)
         }
     }

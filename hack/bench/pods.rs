@@ -15,6 +15,7 @@ use kube::api::{DeleteParams, PostParams};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::runtime::watcher::{self, Event, watcher};
 use kube::{Api, Client, ResourceExt};
+use serde_json::Value;
 use tokio::sync::watch;
 
 use crate::cluster::Cluster;
@@ -68,6 +69,7 @@ pub(crate) struct Pods {
     api: Api<Pod>,
     node: String,
     command: [&'static str; 3],
+    probe: Option<Value>,
     seen: watch::Receiver<Sights>,
 }
 
@@ -83,12 +85,25 @@ impl Pods {
             api,
             node: cluster.fact("NODE_NAME").to_owned(),
             command,
+            probe: None,
             seen,
         })
     }
 
+    /// Pods made from now on run `command` every `period` seconds to tell that
+    /// they live.
+    pub(crate) fn probed_by(mut self, command: &[&str], period: u32) -> Self {
+        self.probe = Some(serde_json::json!({
+            "exec": { "command": command },
+            "periodSeconds": period,
+            // A machine that is busy with the measurement is no reason to restart.
+            "timeoutSeconds": 10,
+        }));
+        self
+    }
+
     pub(crate) async fn create(&self, name: &str) -> Result<Made> {
-        let pod = manifest(name, &self.node, self.command)?;
+        let pod = manifest(name, &self.node, self.command, self.probe.as_ref())?;
         let asked = Instant::now();
         let made = self.api.create(&PostParams::default(), &pod).await?;
         Ok(Made {
@@ -190,7 +205,7 @@ async fn make_namespace(client: &Client) -> Result<()> {
 }
 
 /// One container, no requests, the default service account and its volume.
-fn manifest(name: &str, node: &str, command: [&str; 3]) -> Result<Pod> {
+fn manifest(name: &str, node: &str, command: [&str; 3], liveness: Option<&Value>) -> Result<Pod> {
     let pod = serde_json::json!({
         "metadata": { "name": name, "labels": { "app": NAMESPACE } },
         "spec": {
@@ -201,6 +216,7 @@ fn manifest(name: &str, node: &str, command: [&str; 3]) -> Result<Pod> {
                 "image": IMAGE,
                 "imagePullPolicy": "IfNotPresent",
                 "command": command,
+                "livenessProbe": liveness,
             }],
         },
     });

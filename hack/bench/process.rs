@@ -44,6 +44,33 @@ impl Process {
     }
 }
 
+/// The processes whose name begins like this and that have `argument` on their
+/// command line.
+pub(crate) fn find(name: &str, argument: &str) -> Result<Vec<Process>> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir("/proc")? {
+        let entry = entry?;
+        let Ok(pid) = entry.file_name().to_string_lossy().parse() else {
+            continue;
+        };
+        // Processes end while one looks.
+        let Ok(line) = std::fs::read(entry.path().join("cmdline")) else {
+            continue;
+        };
+        let line = String::from_utf8_lossy(&line);
+        let mut words = line.split('\0');
+        let program = words.next().unwrap_or_default();
+        let is_named = program
+            .rsplit('/')
+            .next()
+            .is_some_and(|p| p.starts_with(name));
+        if is_named && words.any(|word| word == argument) {
+            found.push(Process(pid));
+        }
+    }
+    Ok(found)
+}
+
 /// Time since boot, on the clock that process start times are told by.
 pub(crate) fn since_boot() -> Result<Duration> {
     Ok(ClockId::CLOCK_BOOTTIME.now()?.into())
