@@ -128,6 +128,10 @@ impl Assembly {
         };
         recorder.metrics().register(&mut self.registry);
         self.host.tell(&recorder);
+        let shutdown = self.shutdown.work.clone();
+        if let Some(task) = self.host.enforce_later(&self.config, &recorder, shutdown) {
+            self.tasks.add("allocatable", task);
+        }
         recorder
     }
 

@@ -7,8 +7,10 @@
 use std::net::IpAddr;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use k8s_openapi::api::core::v1::NodeStatus;
+use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
 use super::reserved::{self, DaemonLimits};
@@ -32,6 +34,9 @@ use crate::pod::userns::{IdRange, IdRangeError};
 /// The container runtime that this agent speaks to: the scheme of container
 /// IDs (`containerd://…`).
 const RUNTIME_NAME: &str = "containerd";
+
+/// How long a limit that was refused is left alone; as upstream.
+const ENFORCE_AGAIN: Duration = Duration::from_secs(60);
 
 /// What the machine is, and has been made into.
 pub(super) struct Host {
@@ -145,6 +150,38 @@ impl Host {
         for DaemonLimits { who, cgroup, .. } in &self.daemons {
             events.record_node(node::events::daemons_limited(who, cgroup));
         }
+    }
+
+    /// Goes on trying to limit what all pods together may use; `None` if that was
+    /// done at the start. Pods that run already may use more than the limit, and
+    /// the kernel refuses it until they use less.
+    pub(super) fn enforce_later(
+        &self,
+        config: &Config,
+        events: &EventRecorder,
+        shutdown: CancellationToken,
+    ) -> Option<impl Future<Output = ()> + Send + use<>> {
+        if !matches!(self.enforced, Some(Err(_))) {
+            return None;
+        }
+        let limits = settings::root_limits(config, &self.machine);
+        let (cgroups, events) = (self.cgroups.clone(), events.clone());
+        Some(async move {
+            loop {
+                tokio::select! {
+                    biased;
+                    () = shutdown.cancelled() => return,
+                    () = tokio::time::sleep(ENFORCE_AGAIN) => {}
+                }
+                match cgroups.set_root_limits(&limits).await {
+                    Ok(()) => break,
+                    Err(error) => events
+                        .record_node(node::events::allocatable_not_enforced("kubepods", &error)),
+                }
+            }
+            events.record_node(node::events::allocatable_enforced());
+            shutdown.cancelled().await;
+        })
     }
 
     /// What pods are rendered with.

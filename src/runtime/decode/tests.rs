@@ -77,7 +77,11 @@ fn exit_of(status: &cri::ContainerStatus, termination: &str) -> Exit {
 
 #[test]
 fn a_sandbox_is_read_with_all_its_addresses() {
-    let seen = sandbox(&sandbox_status(), None).expect("valid");
+    let status = cri::PodSandboxStatus {
+        runtime_handler: "runsc".to_owned(),
+        ..sandbox_status()
+    };
+    let seen = sandbox(&status, None).expect("valid");
     assert_eq!(
         seen,
         ObservedSandbox {
@@ -87,7 +91,7 @@ fn a_sandbox_is_read_with_all_its_addresses() {
             created_at: at(0),
             ips: vec![[10, 0, 0, 7].into(), "fd00::7".parse().expect("address")],
             host_network: false,
-            runtime_handler: String::new(),
+            runtime_handler: "runsc".to_owned(),
         }
     );
 }
