@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::{ConfigMap, Secret};
+use k8s_openapi::api::core::v1::{ConfigMap, FileKeySelector, Secret};
 use serde::Serialize;
 
 use super::userns::IdMapping;
@@ -26,6 +26,23 @@ pub struct MountedVolume {
     pub read_only: bool,
 }
 
+/// A file in a volume that variables come from.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct EnvFile {
+    pub volume: String,
+    pub path: String,
+}
+
+impl EnvFile {
+    #[must_use]
+    pub fn of(selector: &FileKeySelector) -> Self {
+        Self {
+            volume: selector.volume_name.clone(),
+            path: selector.path.clone(),
+        }
+    }
+}
+
 /// Files of one container under the pod's directory.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
 pub struct ContainerFiles {
@@ -33,6 +50,21 @@ pub struct ContainerFiles {
     pub etc_hosts: Option<PathBuf>,
     /// Mounted at `terminationMessagePath`.
     pub termination_log: Option<PathBuf>,
+    /// What mounts with a sub-path show, by their place among the container's
+    /// `volumeMounts`.
+    pub sub_paths: BTreeMap<usize, PathBuf>,
+}
+
+/// A part of a volume that a container mounts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SubPath {
+    /// The mount's place among the container's `volumeMounts`.
+    pub index: usize,
+    pub volume: String,
+    /// Where the whole volume is on this host.
+    pub volume_path: PathBuf,
+    /// Relative, and without `..`.
+    pub path: String,
 }
 
 /// Names of the API objects that a pod's environment refers to. Collected
@@ -51,6 +83,8 @@ pub struct PodRefs {
 pub struct ResolvedRefs {
     pub config_maps: BTreeMap<String, ConfigMap>,
     pub secrets: BTreeMap<String, Secret>,
+    /// Text of the files that variables come from.
+    pub files: BTreeMap<EnvFile, String>,
     /// Service environment variables, in no particular order.
     pub service_env: Vec<(String, String)>,
 }

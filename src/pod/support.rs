@@ -108,30 +108,6 @@ fn container_level(path: &str, container: &Container, found: &mut Findings) {
             "block volumes are not supported yet",
         );
     }
-    for (index, env) in container.env.iter().flatten().enumerate() {
-        if env
-            .value_from
-            .as_ref()
-            .is_some_and(|source| source.file_key_ref.is_some())
-        {
-            found.refuse(
-                format!("{path}.env[{index}].valueFrom.fileKeyRef"),
-                "variables from files are not supported yet",
-            );
-        }
-    }
-    for (index, mount) in container.volume_mounts.iter().flatten().enumerate() {
-        let path = format!("{path}.volumeMounts[{index}]");
-        if is_set(mount.sub_path.as_deref()) {
-            found.refuse(format!("{path}.subPath"), "sub-paths are not supported yet");
-        }
-        if is_set(mount.sub_path_expr.as_deref()) {
-            found.refuse(
-                format!("{path}.subPathExpr"),
-                "sub-paths are not supported yet",
-            );
-        }
-    }
     hooks(path, container, found);
 }
 

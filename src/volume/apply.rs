@@ -17,10 +17,10 @@ use super::fetch::Fetcher;
 use super::layout::{self, PodLayout};
 use super::payload::{Fetched, Needs, fs_group, payload};
 use super::plan::{VolumeKind, VolumeSetup, plan};
-use super::port::{ContainerFilesRequest, Volumes};
+use super::port::{ContainerFilesRequest, EnvFileRequest, Volumes};
 use super::setup::{Prepared, PreparedKind, SetUp};
 use super::tokens::TokenCache;
-use super::{VolumeError, clean, container_files, user_namespace};
+use super::{VolumeError, clean, container_files, env_file, user_namespace};
 use crate::apiserver::{ObjectRefs, Tokens};
 use crate::pod::facts::ComputeResources;
 use crate::pod::inputs::{ContainerFiles, MountedVolumes};
@@ -197,6 +197,17 @@ impl Volumes for HostVolumes {
             let mapping = user_namespace::id_mapping(&root_dir, &layout, &id_range);
             drop((choice, record));
             mapping
+        })
+        .await
+    }
+
+    async fn env_file(&self, request: &EnvFileRequest) -> Result<Option<Vec<u8>>, VolumeError> {
+        let record = self.lock(&request.uid).await;
+        let request = request.clone();
+        blocking(move || {
+            let bytes = env_file::read(&request);
+            drop(record);
+            bytes
         })
         .await
     }

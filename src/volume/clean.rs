@@ -10,7 +10,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::VolumeError;
-use super::layout::{EPHEMERAL, PodLayout};
+use super::layout::{EPHEMERAL, PodLayout, SUB_PATHS};
 use super::mounts::{mounted_below, unmount_below};
 use super::path::component;
 use super::remove::remove_tree;
@@ -21,6 +21,7 @@ use crate::pod::PodUid;
 pub(super) fn tear_down(layout: &PodLayout) -> Result<(), VolumeError> {
     let pod = layout.pod();
     unmount_below(&pod).map_err(|error| VolumeError::tear_down(&pod, error))?;
+    remove(&pod, OsStr::new(SUB_PATHS))?;
     // First the markers: a volume that is half removed must not look ready.
     remove(&layout.pod(), OsStr::new("plugins"))?;
     let volumes = layout.volumes();

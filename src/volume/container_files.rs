@@ -1,5 +1,5 @@
-//! The files of one container instance: `/etc/hosts` and the termination log.
-//! Blocking.
+//! The files of one container instance: `/etc/hosts`, the termination log, and
+//! the parts of volumes that it mounts. Blocking.
 
 use std::fs;
 use std::io::{self, Read as _, Seek as _, Write as _};
@@ -11,6 +11,7 @@ use super::VolumeError;
 use super::layout::{PodLayout, make_directory};
 use super::path::component;
 use super::port::{ContainerFilesRequest, TerminationLog};
+use super::sub_path;
 use crate::pod::inputs::ContainerFiles;
 
 /// Termination logs kept per container besides the new one: those of the
@@ -35,9 +36,14 @@ pub(super) fn write(
         TerminationLog::Wanted => Some(make_termination_log(layout, &request.container)?),
         TerminationLog::NotWanted => None,
     };
+    let sub_paths = request.sub_paths.iter().map(|wanted| {
+        let place = sub_path::prepare(layout, &request.container, wanted)?;
+        Ok((wanted.index, place))
+    });
     Ok(ContainerFiles {
         etc_hosts,
         termination_log,
+        sub_paths: sub_paths.collect::<Result<_, VolumeError>>()?,
     })
 }
 
@@ -116,6 +122,7 @@ mod tests {
         ContainerFilesRequest {
             uid: "u1".into(),
             container: "web".into(),
+            sub_paths: Vec::new(),
             etc_hosts: etc_hosts.map(str::to_owned),
             termination_log,
         }

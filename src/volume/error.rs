@@ -16,6 +16,22 @@ pub enum VolumeError {
     },
     #[error("error making pod data directories")]
     PodDirectories(#[source] std::io::Error),
+    /// The cause is logged: the text reaches the pod's owner, and would tell
+    /// what is on this host.
+    #[error(
+        "failed to create subPath directory for volumeMount \"{volume}\" of container \"{container}\""
+    )]
+    SubPathDirectory { volume: String, container: String },
+    /// See [`VolumeError::SubPathDirectory`].
+    #[error("failed to prepare subPath for volumeMount \"{volume}\" of container \"{container}\"")]
+    SubPath { volume: String, container: String },
+    #[error("cannot read env file {path:?} of volume {volume:?}")]
+    EnvFile {
+        volume: String,
+        path: String,
+        #[source]
+        source: std::io::Error,
+    },
     #[error("cannot write {path}")]
     ContainerFile {
         path: PathBuf,

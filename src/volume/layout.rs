@@ -19,6 +19,9 @@ const SECRET: &str = "kubernetes.io~secret";
 const DOWNWARD_API: &str = "kubernetes.io~downward-api";
 const PROJECTED: &str = "kubernetes.io~projected";
 
+/// The directory of parts of volumes in a pod's.
+pub(super) const SUB_PATHS: &str = "volume-subpaths";
+
 /// Volume types whose directories hold nothing that outlives the pod.
 pub(super) const EPHEMERAL: [&str; 5] = [EMPTY_DIR, CONFIG_MAP, SECRET, DOWNWARD_API, PROJECTED];
 
@@ -82,6 +85,12 @@ impl PodLayout {
     /// Directory of the marker that an emptyDir was set up completely.
     pub(super) fn empty_dir_meta(&self, volume: &str) -> PathBuf {
         self.plugins().join(EMPTY_DIR).join(volume)
+    }
+
+    /// Where a container's mount number `index` finds its part of a volume.
+    pub(super) fn sub_path(&self, volume: &str, container: &str, index: usize) -> PathBuf {
+        let container = self.pod().join(SUB_PATHS).join(volume).join(container);
+        container.join(index.to_string())
     }
 
     pub(super) fn etc_hosts(&self) -> PathBuf {

@@ -24,6 +24,7 @@ mod atomic;
 mod clean;
 mod container_files;
 mod downward;
+mod env_file;
 mod error;
 mod fetch;
 mod host_path;
@@ -36,12 +37,13 @@ mod plan;
 mod port;
 mod remove;
 mod setup;
+mod sub_path;
 mod tokens;
 mod user_namespace;
 
 pub use apply::{Clock, HostVolumes, VolumeSettings};
 pub use error::VolumeError;
-pub use port::{ContainerFilesRequest, TerminationLog, Volumes};
+pub use port::{ContainerFilesRequest, EnvFileRequest, TerminationLog, Volumes};
 
 #[cfg(doc)]
 use crate::pod::inputs::MountedVolumes;

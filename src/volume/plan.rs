@@ -158,20 +158,26 @@ pub fn plan(pod: &Pod, allocatable: &ComputeResources) -> Result<Vec<VolumeSetup
         .collect()
 }
 
-/// Names of the volumes that some container uses, as files or as a device.
+/// Names of the volumes that some container uses: as files, as a device, or for
+/// its variables.
 fn mounted_names(spec: &PodSpec) -> BTreeSet<&str> {
     let containers = spec
         .init_containers
         .iter()
         .flatten()
-        .chain(&spec.containers);
+        .chain(&spec.containers)
+        .map(|c| (&c.volume_mounts, &c.volume_devices, &c.env));
     let ephemeral = spec.ephemeral_containers.iter().flatten();
     containers
-        .map(|container| (&container.volume_mounts, &container.volume_devices))
-        .chain(ephemeral.map(|container| (&container.volume_mounts, &container.volume_devices)))
-        .flat_map(|(mounts, devices)| {
+        .chain(ephemeral.map(|c| (&c.volume_mounts, &c.volume_devices, &c.env)))
+        .flat_map(|(mounts, devices, env)| {
             let mounts = mounts.iter().flatten().map(|mount| mount.name.as_str());
-            mounts.chain(devices.iter().flatten().map(|device| device.name.as_str()))
+            let devices = devices.iter().flatten().map(|device| device.name.as_str());
+            let variables = env.iter().flatten().filter_map(|variable| {
+                let file = variable.value_from.as_ref()?.file_key_ref.as_ref()?;
+                Some(file.volume_name.as_str())
+            });
+            mounts.chain(devices).chain(variables)
         })
         .collect()
 }

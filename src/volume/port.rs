@@ -1,9 +1,11 @@
 //! The port through which workers use volumes.
 
+use std::path::PathBuf;
+
 use async_trait::async_trait;
 
 use super::VolumeError;
-use crate::pod::inputs::{ContainerFiles, MountedVolumes};
+use crate::pod::inputs::{ContainerFiles, EnvFile, MountedVolumes, SubPath};
 use crate::pod::userns::IdMapping;
 use crate::pod::{DesiredPod, PodUid};
 
@@ -19,6 +21,8 @@ pub trait Volumes: Send + Sync {
         &self,
         request: &ContainerFilesRequest,
     ) -> Result<ContainerFiles, VolumeError>;
+    /// The bytes of a file that variables come from; `None` if there is none.
+    async fn env_file(&self, request: &EnvFileRequest) -> Result<Option<Vec<u8>>, VolumeError>;
     /// The host's IDs of a pod with a user namespace. They are the pod's until
     /// [`Volumes::tear_down`].
     async fn id_mapping(&self, uid: &PodUid) -> Result<IdMapping, VolumeError>;
@@ -40,6 +44,17 @@ pub struct ContainerFilesRequest {
     pub etc_hosts: Option<String>,
     /// Whether the container has a termination message path.
     pub termination_log: TerminationLog,
+    /// Parts of volumes that the container mounts.
+    pub sub_paths: Vec<SubPath>,
+}
+
+/// A file in a volume that is set up.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EnvFileRequest {
+    pub uid: PodUid,
+    pub file: EnvFile,
+    /// Where the volume is on this host.
+    pub volume_path: PathBuf,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

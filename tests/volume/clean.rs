@@ -49,6 +49,7 @@ fn everything_of_a_pod_goes_and_only_that() {
             container: "c".into(),
             etc_hosts: Some("127.0.0.1 localhost\n".into()),
             termination_log: TerminationLog::Wanted,
+            sub_paths: Vec::new(),
         };
         host.volumes.container_files(&request).await.unwrap();
         // A hostile container's doings.

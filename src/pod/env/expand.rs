@@ -6,25 +6,50 @@
 #[must_use]
 pub fn expand<'a>(text: &str, lookup: impl Fn(&str) -> Option<&'a str>) -> String {
     let mut out = String::with_capacity(text.len());
-    let mut rest = text;
-    while let Some((before, after)) = rest.split_once('$') {
-        out.push_str(before);
-        rest = if let Some(after) = after.strip_prefix('$') {
-            out.push('$');
-            after
-        } else if let Some((name, after)) = reference(after) {
-            match lookup(name) {
+    for piece in pieces(text) {
+        match piece {
+            Piece::Literal(text) => out.push_str(text),
+            Piece::Reference(name) => match lookup(name) {
                 Some(value) => out.push_str(value),
                 None => out.extend(["$(", name, ")"]),
-            }
-            after
-        } else {
-            out.push('$');
-            after
-        };
+            },
+        }
     }
-    out.push_str(rest);
     out
+}
+
+/// The names that [`expand`] looks up in a text, in order.
+pub fn references(text: &str) -> impl Iterator<Item = &str> {
+    pieces(text).filter_map(|piece| match piece {
+        Piece::Reference(name) => Some(name),
+        Piece::Literal(_) => None,
+    })
+}
+
+enum Piece<'a> {
+    Literal(&'a str),
+    /// The name in `$(NAME)`.
+    Reference(&'a str),
+}
+
+fn pieces(mut rest: &str) -> impl Iterator<Item = Piece<'_>> {
+    std::iter::from_fn(move || {
+        if let Some(after) = rest.strip_prefix("$$") {
+            rest = after;
+            return Some(Piece::Literal("$"));
+        }
+        if let Some((name, after)) = rest.strip_prefix('$').and_then(reference) {
+            rest = after;
+            return Some(Piece::Reference(name));
+        }
+        // Up to the next dollar; one at the front refers to nothing.
+        let first = rest.chars().next()?;
+        let end = rest[first.len_utf8()..].find('$');
+        let end = end.map_or(rest.len(), |end| end + first.len_utf8());
+        let (literal, after) = rest.split_at(end);
+        rest = after;
+        Some(Piece::Literal(literal))
+    })
 }
 
 /// Splits `(NAME)rest` into name and rest.

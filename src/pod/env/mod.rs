@@ -5,19 +5,21 @@
 //! sorted; and the expansion of `$(VAR)` in commands and arguments.
 
 mod expand;
+pub mod file;
 mod services;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::{
-    ConfigMapKeySelector, Container, EnvFromSource, EnvVarSource, SecretKeySelector,
+    ConfigMapKeySelector, Container, EnvFromSource, EnvVarSource, FileKeySelector,
+    SecretKeySelector,
 };
 
-pub use self::expand::expand;
+pub use self::expand::{expand, references};
 pub use self::services::service_env;
 use super::downward::{self, DownwardError, PodView};
-use super::inputs::ResolvedRefs;
+use super::inputs::{EnvFile, ResolvedRefs};
 
 /// Why a container's environment cannot be made. The messages are upstream's,
 /// for they reach people through the container's status.
@@ -35,8 +37,12 @@ pub enum EnvError {
     },
     #[error("the value of key {key} in {object} is not text")]
     NotText { key: String, object: String },
-    #[error("fileKeyRef of variable {variable} is not supported yet")]
-    FileKeyRef { variable: String },
+    #[error("couldn't parse env file")]
+    File(#[from] file::EnvFileError),
+    #[error("couldn't find env file {path:?} in volume {volume:?}")]
+    FileNotFound { path: String, volume: String },
+    #[error("environment variable key {key:?} not found in file")]
+    FileKeyNotFound { key: String },
     #[error(transparent)]
     Downward(#[from] DownwardError),
 }
@@ -69,12 +75,10 @@ pub fn render(
     for variable in container.env.iter().flatten() {
         let literal = variable.value.as_deref().unwrap_or_default();
         let value = match &variable.value_from {
-            Some(source) if literal.is_empty() => {
-                match sources.value(&variable.name, source, view, container)? {
-                    Some(value) => value,
-                    None => continue,
-                }
-            }
+            Some(source) if literal.is_empty() => match sources.value(source, view, container)? {
+                Some(value) => value,
+                None => continue,
+            },
             _ => expand(literal, |name| {
                 let own = env.get(name).map(String::as_str);
                 own.or_else(|| services.get(name).copied())
@@ -87,6 +91,16 @@ pub fn render(
             .or_insert_with(|| value.to_owned());
     }
     Ok(env)
+}
+
+/// The files that a container's variables come from.
+#[must_use]
+pub fn files(container: &Container) -> BTreeSet<EnvFile> {
+    let sources = container.env.iter().flatten();
+    sources
+        .filter_map(|variable| variable.value_from.as_ref()?.file_key_ref.as_ref())
+        .map(EnvFile::of)
+        .collect()
 }
 
 /// Expands `$(VAR)` in a command or its arguments.
@@ -133,7 +147,6 @@ impl Sources<'_> {
     /// The value of a variable; `None` if it is optional and not there.
     fn value(
         &self,
-        variable: &str,
         source: &EnvVarSource,
         view: &PodView<'_>,
         container: &Container,
@@ -151,10 +164,8 @@ impl Sources<'_> {
             self.config_map_value(wanted)
         } else if let Some(wanted) = &source.secret_key_ref {
             self.secret_value(wanted)
-        } else if source.file_key_ref.is_some() {
-            Err(EnvError::FileKeyRef {
-                variable: variable.to_owned(),
-            })
+        } else if let Some(wanted) = &source.file_key_ref {
+            self.file_value(wanted)
         } else {
             Ok(Some(String::new()))
         }
@@ -184,6 +195,27 @@ impl Sources<'_> {
             (Some(_), None) => Err(EnvError::KeyNotFound {
                 key: wanted.key.clone(),
                 object: self.secret_name(&wanted.name),
+            }),
+        }
+    }
+
+    fn file_value(&self, wanted: &FileKeySelector) -> Result<Option<String>, EnvError> {
+        let optional = is_optional(wanted.optional);
+        let Some(text) = self.refs.files.get(&EnvFile::of(wanted)) else {
+            return if optional {
+                Ok(None)
+            } else {
+                Err(EnvError::FileNotFound {
+                    path: wanted.path.clone(),
+                    volume: wanted.volume_name.clone(),
+                })
+            };
+        };
+        match file::value(text, &wanted.key)? {
+            Some(value) => Ok(Some(value.to_owned())),
+            None if optional => Ok(None),
+            None => Err(EnvError::FileKeyNotFound {
+                key: wanted.key.clone(),
             }),
         }
     }

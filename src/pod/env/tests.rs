@@ -10,7 +10,12 @@ fn refs() -> ResolvedRefs {
     // "s3cret" and a byte that is no text.
     let secret: Secret = serde_json::from_str(r#"{"data": {"password": "czNjcmV0"}}"#).unwrap();
     let binary: Secret = serde_json::from_str(r#"{"data": {"raw": "/w=="}}"#).unwrap();
+    let file = EnvFile {
+        volume: "v".into(),
+        path: "p".into(),
+    };
     ResolvedRefs {
+        files: BTreeMap::from([(file, "A='one'\nB=''\nbroken".into())]),
         config_maps: BTreeMap::from([("map".into(), map)]),
         secrets: BTreeMap::from([("secret".into(), secret), ("binary".into(), binary)]),
         service_env: vec![
@@ -134,6 +139,18 @@ fn what_is_missing_is_named_unless_optional() {
 }
 
 #[test]
+fn values_come_from_files() {
+    assert_env(
+        "env: [{name: X, valueFrom: {fileKeyRef: {volumeName: v, path: p, key: A}}},
+               {name: Y, valueFrom: {fileKeyRef: {volumeName: v, path: p, key: B}}},
+               {name: Z, valueFrom:
+                   {fileKeyRef: {volumeName: v, path: none, key: A, optional: true}}},
+               {name: W, value: $(X)}]",
+        &[("W", "one"), ("X", "one"), ("Y", "")],
+    );
+}
+
+#[test]
 fn what_cannot_be_given_is_refused() {
     for (container, message) in [
         (
@@ -146,7 +163,11 @@ fn what_cannot_be_given_is_refused() {
         ),
         (
             "env: [{name: A, valueFrom: {fileKeyRef: {volumeName: v, path: p, key: k}}}]",
-            "fileKeyRef of variable A is not supported yet",
+            "couldn't parse env file",
+        ),
+        (
+            "env: [{name: A, valueFrom: {fileKeyRef: {volumeName: v, path: none, key: k}}}]",
+            "couldn't find env file \"none\" in volume \"v\"",
         ),
         (
             "env: [{name: A, valueFrom: {fieldRef: {fieldPath: spec.x}}}]",

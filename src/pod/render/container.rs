@@ -11,12 +11,13 @@ use serde::Serialize;
 use super::sandbox::identity;
 use super::{RenderError, linux, mounts, security};
 use crate::pod::downward::PodView;
+use crate::pod::env::{self, Env};
 use crate::pod::facts::NodeFacts;
-use crate::pod::inputs::{ContainerFiles, MountedVolumes, PodRuntime, ResolvedRefs};
+use crate::pod::inputs::{ContainerFiles, MountedVolumes, PodRuntime, ResolvedRefs, SubPath};
 use crate::pod::model::DesiredPod;
 use crate::pod::observed::{ContainerId, ContainerStamp};
 use crate::pod::spec::{ContainerSpec, PresentImage};
-use crate::pod::{env, hash, resources, stamp};
+use crate::pod::{hash, resources, stamp};
 
 /// All that a container is rendered from.
 #[derive(Debug, Clone, Copy)]
@@ -51,13 +52,7 @@ pub fn container(input: &ContainerInput<'_>) -> Result<ContainerSpec, RenderErro
         ..
     } = *input;
     resources::check(&pod.pod).map_err(|error| RenderError::config(&error))?;
-    let view = PodView {
-        pod,
-        sandbox_ips: input.sandbox_ips,
-        node,
-    };
-    let env =
-        env::render(&view, container, input.refs).map_err(|error| RenderError::config(&error))?;
+    let env = environment(input)?;
     Ok(ContainerSpec {
         name: container.name.clone(),
         attempt: input.attempt,
@@ -78,6 +73,24 @@ pub fn container(input: &ContainerInput<'_>) -> Result<ContainerSpec, RenderErro
         process_target: input.process_target.cloned(),
         envs: env.into_iter().collect(),
     })
+}
+
+/// The parts of volumes that the container mounts: to be prepared, and handed
+/// in with the container's files.
+///
+/// # Errors
+/// As [`container()`].
+pub fn sub_paths(input: &ContainerInput<'_>) -> Result<Vec<SubPath>, RenderError> {
+    mounts::sub_paths(input.container, input.volumes, || environment(input))
+}
+
+fn environment(input: &ContainerInput<'_>) -> Result<Env, RenderError> {
+    let view = PodView {
+        pod: input.pod,
+        sandbox_ips: input.sandbox_ips,
+        node: input.node,
+    };
+    env::render(&view, input.container, input.refs).map_err(|error| RenderError::config(&error))
 }
 
 fn labels(pod: &DesiredPod, container: &Container) -> BTreeMap<String, String> {

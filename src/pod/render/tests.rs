@@ -38,10 +38,12 @@ impl Given {
             files: ContainerFiles {
                 etc_hosts: Some("/pods/u/etc-hosts".into()),
                 termination_log: Some("/pods/u/containers/c/0badcafe".into()),
+                sub_paths: BTreeMap::new(),
             },
             refs: ResolvedRefs {
                 config_maps: BTreeMap::from([("db".into(), map)]),
                 secrets: BTreeMap::from([("db".into(), secret)]),
+                files: BTreeMap::new(),
                 service_env: vec![("KUBERNETES_SERVICE_HOST".into(), "10.96.0.1".into())],
             },
             runtime: PodRuntime::default(),
@@ -63,7 +65,16 @@ impl Given {
         pod: &DesiredPod,
         container: &Container,
     ) -> Result<ContainerSpec, RenderError> {
-        super::container(&ContainerInput {
+        self.with_input(pod, container, super::container)
+    }
+
+    fn with_input<T>(
+        &self,
+        pod: &DesiredPod,
+        container: &Container,
+        render: impl FnOnce(&ContainerInput<'_>) -> T,
+    ) -> T {
+        render(&ContainerInput {
             pod,
             container,
             process_target: None,
@@ -80,6 +91,19 @@ impl Given {
             runtime: &self.runtime,
             node: &self.node,
         })
+    }
+
+    /// What the one container of a pod wants of its volumes.
+    fn sub_paths(&self, container: &str) -> Result<Vec<(usize, String)>, String> {
+        let pod = with_spec(&format!(
+            "{{containers: [{{name: c, image: i, {container}}}]}}"
+        ));
+        let wanted = self.with_input(&pod, first(&pod), super::sub_paths);
+        let wanted = wanted.map_err(|error| error.message)?;
+        Ok(wanted
+            .into_iter()
+            .map(|part| (part.index, part.path))
+            .collect())
     }
 
     /// Renders the one container of a pod.
@@ -355,6 +379,53 @@ fn mounts_follow_the_container_and_the_volume() {
 }
 
 #[test]
+fn parts_of_volumes_are_mounted_from_where_they_were_prepared() {
+    let mut given = Given::new().with_volume("v", true);
+    let container = "volumeMounts: [{name: v, mountPath: /all},
+                                    {name: v, mountPath: /part, subPath: a/b}]";
+    assert_eq!(given.sub_paths(container), Ok(vec![(1, "a/b".into())]));
+    given.files.sub_paths.insert(1, "/prepared/1".into());
+    let mounts = given.only(container).unwrap().mounts;
+    let host_paths: Vec<_> = mounts
+        .iter()
+        .map(|m| m.host_path.to_str().unwrap())
+        .collect();
+    assert_eq!(host_paths[..2], ["/pods/u/volumes/v", "/prepared/1"]);
+    assert!(mounts[1].read_only);
+}
+
+#[test]
+fn sub_paths_are_made_from_variables() {
+    let given = Given::new().with_volume("v", false);
+    let with = |expression: &str| {
+        given.sub_paths(&format!(
+            "env: [{{name: A, value: one}}, {{name: B, value: /abs}}, {{name: C, value: ..}},
+                   {{name: E}}, {{name: T, value: '`ls`'}}],
+             volumeMounts: [{{name: v, mountPath: /x, subPathExpr: '{expression}'}}]"
+        ))
+    };
+    let path = |path: &str| Ok(vec![(0, path.to_owned())]);
+    for (expression, expected) in [
+        ("plain", path("plain")),
+        ("$(A)/b", path("one/b")),
+        ("$$(A)", path("$(A)")),
+        ("$(T)", path("`ls`")),
+        ("x$(KUBERNETES_SERVICE_HOST)", path("x10.96.0.1")),
+        ("$(Z)/$(E)/$(A)/$(Z)", Err("missing value for E, Z".into())),
+        (
+            "$(B)",
+            Err("error SubPath `/abs` must not be an absolute path".into()),
+        ),
+        (
+            "a/$(C)",
+            Err("unable to provision SubPath `a/..`: must not contain '..'".into()),
+        ),
+    ] {
+        assert_eq!(with(expression), expected, "{expression}");
+    }
+}
+
+#[test]
 fn what_cannot_be_rendered_is_said() {
     let given = Given::new().with_volume("v", false);
     for (container, message) in [
@@ -363,12 +434,8 @@ fn what_cannot_be_rendered_is_said() {
             "cannot find volume \"none\" to mount into container \"c\"",
         ),
         (
-            "volumeMounts: [{name: v, mountPath: /x, subPath: a}]",
-            "subPath is not supported yet (mount of volume \"v\" at /x)",
-        ),
-        (
-            "volumeMounts: [{name: v, mountPath: /x, subPathExpr: $(A)}]",
-            "subPath is not supported yet (mount of volume \"v\" at /x)",
+            "volumeMounts: [{name: v, mountPath: /x, subPath: unprepared}]",
+            "failed to prepare subPath for volumeMount \"v\" of container \"c\"",
         ),
         (
             "volumeMounts: [{name: v, mountPath: /x, mountPropagation: Odd}]",

@@ -82,23 +82,6 @@ fn container_fields() {
             Refuse,
         ),
         (
-            json!({"env": [{"name": "E", "valueFrom": {
-                "fileKeyRef": {"volumeName": "v", "path": "p", "key": "k"},
-            }}]}),
-            "env[0].valueFrom.fileKeyRef",
-            Refuse,
-        ),
-        (
-            json!({"volumeMounts": [{"name": "v", "mountPath": "/v", "subPath": "s"}]}),
-            "volumeMounts[0].subPath",
-            Refuse,
-        ),
-        (
-            json!({"volumeMounts": [{"name": "v", "mountPath": "/v", "subPathExpr": "$(A)"}]}),
-            "volumeMounts[0].subPathExpr",
-            Refuse,
-        ),
-        (
             json!({"lifecycle": {"stopSignal": "SIGINT"}}),
             "lifecycle.stopSignal",
             Warn,

@@ -1,6 +1,6 @@
 //! Starting a container: what it refers to, its files, its configuration.
 
-use std::net::IpAddr;
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::Container;
@@ -8,12 +8,12 @@ use k8s_openapi::api::core::v1::Container;
 use super::{Target, config_error, failure, no_such_container};
 use crate::error::chain;
 use crate::pod::containers::{find, find_ephemeral, kind_of};
-use crate::pod::inputs::{ContainerFiles, ResolvedRefs};
+use crate::pod::inputs::{ContainerFiles, EnvFile, ResolvedRefs};
 use crate::pod::plan::NextAttempt;
 use crate::pod::render::{self, ContainerInput};
 use crate::pod::spec::PresentImage;
 use crate::pod::{ContainerId, Severity, WaitingReason, env, hosts};
-use crate::volume::{ContainerFilesRequest, TerminationLog};
+use crate::volume::{ContainerFilesRequest, EnvFileRequest, TerminationLog};
 use crate::worker::step::{Outcome, StartFailure};
 
 impl Target {
@@ -33,7 +33,7 @@ impl Target {
             .ok_or_else(|| config_error("the pod has no sandbox".into()))?;
         let image = image.ok_or_else(|| config_error("the image is not known".into()))?;
         let process_target = self.process_target(name)?;
-        let refs = self.resolve_refs().await?;
+        let refs = self.resolve_refs(container).await?;
         let attempt = match attempt {
             NextAttempt::Number(attempt) => attempt,
             NextAttempt::FromLogs => deps
@@ -42,12 +42,12 @@ impl Target {
                 .await
                 .map_or(0, |last| last.saturating_add(1)),
         };
-        let files = self.write_files(container, &sandbox.ips).await?;
         let runtime = self
             .runtime(sandbox.runtime_handler.clone())
             .await
             .map_err(config_error)?;
-        let spec = render::container(&ContainerInput {
+        let no_files = ContainerFiles::default();
+        let input = ContainerInput {
             pod: &self.desired,
             container,
             process_target: process_target.as_ref(),
@@ -56,10 +56,15 @@ impl Target {
             image: &image,
             sandbox_ips: &sandbox.ips,
             volumes: &self.volumes,
-            files: &files,
+            files: &no_files,
             refs: &refs,
             runtime: &runtime,
             node: &deps.node,
+        };
+        let files = self.write_files(&input).await?;
+        let spec = render::container(&ContainerInput {
+            files: &files,
+            ..input
         })?;
         let sandbox_spec = render::sandbox(&self.desired, sandbox.attempt, &runtime, &self.node())?;
         let id = deps
@@ -90,20 +95,21 @@ impl Target {
         Ok(Some(instance.id.clone()))
     }
 
-    /// The files that a container gets beside its volumes.
+    /// The files that a container gets beside its volumes, and what it mounts
+    /// of these in part.
     async fn write_files(
         &self,
-        container: &Container,
-        pod_ips: &[IpAddr],
+        input: &ContainerInput<'_>,
     ) -> Result<ContainerFiles, StartFailure> {
         let deps = &self.deps;
+        let container = input.container;
         let request = ContainerFilesRequest {
             uid: self.desired.uid.clone(),
             container: container.name.clone(),
             etc_hosts: hosts::render(
                 &self.desired,
                 container,
-                pod_ips,
+                input.sandbox_ips,
                 &(deps.etc_hosts)(),
                 &deps.node.dns.cluster_domain,
             ),
@@ -111,6 +117,7 @@ impl Target {
                 None | Some("") => TerminationLog::NotWanted,
                 Some(_) => TerminationLog::Wanted,
             },
+            sub_paths: render::sub_paths(input)?,
         };
         let files = deps.volumes.container_files(&request).await;
         files.map_err(|error| config_error(chain(&error).to_string()))
@@ -153,13 +160,14 @@ impl Target {
 
     /// The objects that the environment refers to. What does not exist is left
     /// out; whether that matters is for the renderer to say.
-    async fn resolve_refs(&self) -> Result<ResolvedRefs, StartFailure> {
+    async fn resolve_refs(&self, container: &Container) -> Result<ResolvedRefs, StartFailure> {
         let wanted = render::refs(&self.desired.pod);
         let namespace = &self.desired.name.namespace;
         let objects = &self.deps.objects;
         let unreadable = |error| config_error(chain(&error).to_string());
         let mut refs = ResolvedRefs {
             service_env: self.service_env()?,
+            files: self.env_files(container).await?,
             ..ResolvedRefs::default()
         };
         for name in wanted.config_maps {
@@ -175,6 +183,34 @@ impl Target {
             }
         }
         Ok(refs)
+    }
+
+    /// The files that variables come from. One that is not there is left out.
+    async fn env_files(
+        &self,
+        container: &Container,
+    ) -> Result<BTreeMap<EnvFile, String>, StartFailure> {
+        let mut texts = BTreeMap::new();
+        for file in env::files(container) {
+            let volume = self.volumes.volumes.get(&file.volume).ok_or_else(|| {
+                config_error(format!(
+                    "cannot find the volume {:?} referenced by FileKeyRef",
+                    file.volume
+                ))
+            })?;
+            let request = EnvFileRequest {
+                uid: self.desired.uid.clone(),
+                file: file.clone(),
+                volume_path: volume.host_path.clone(),
+            };
+            let bytes = self.deps.volumes.env_file(&request).await;
+            let bytes = bytes.map_err(|error| config_error(chain(&error).to_string()))?;
+            let Some(bytes) = bytes else { continue };
+            let text = String::from_utf8(bytes)
+                .map_err(|_| config_error(format!("env file {:?} is not text", file.path)))?;
+            texts.insert(file, text);
+        }
+        Ok(texts)
     }
 
     fn service_env(&self) -> Result<Vec<(String, String)>, StartFailure> {

@@ -34,7 +34,7 @@ use crate::pod::{
 use crate::runtime::Observer;
 use crate::runtime::fake::FakeRuntime;
 use crate::status::{Ending, StatusHandle, StatusUpdate};
-use crate::volume::{ContainerFilesRequest, VolumeError, Volumes};
+use crate::volume::{ContainerFilesRequest, EnvFileRequest, VolumeError, Volumes};
 
 /// Far beyond any wait of a worker, on a clock that jumps.
 const DEADLINE: Duration = Duration::from_secs(3600);
@@ -386,6 +386,10 @@ impl Volumes for Disk {
             container_id: 0,
             length: 65_536,
         })
+    }
+
+    async fn env_file(&self, _request: &EnvFileRequest) -> Result<Option<Vec<u8>>, VolumeError> {
+        Ok(None)
     }
 
     async fn tear_down(&self, uid: &PodUid) -> Result<(), VolumeError> {
