@@ -26,16 +26,20 @@ pub(crate) fn at(seconds: i64) -> Timestamp {
 
 pub(crate) fn pod(policy: &str, init: &[&str], regular: &[&str]) -> DesiredPod {
     let container = |name: &&str| json!({"name": name, "image": "img"});
-    let pod: Pod = serde_json::from_value(json!({
+    with_spec(json!({
+        "restartPolicy": policy,
+        "terminationGracePeriodSeconds": 7,
+        "initContainers": init.iter().map(container).collect::<Vec<_>>(),
+        "containers": regular.iter().map(container).collect::<Vec<_>>(),
+    }))
+}
+
+pub(crate) fn with_spec(spec: serde_json::Value) -> DesiredPod {
+    let mut pod: Pod = serde_json::from_value(json!({
         "metadata": {"name": "p", "namespace": "ns", "uid": "u"},
-        "spec": {
-            "restartPolicy": policy,
-            "terminationGracePeriodSeconds": 7,
-            "initContainers": init.iter().map(container).collect::<Vec<_>>(),
-            "containers": regular.iter().map(container).collect::<Vec<_>>(),
-        }
     }))
     .expect("a pod");
+    pod.spec = serde_json::from_value(spec).expect("a spec");
     DesiredPod {
         uid: PodUid::from("u"),
         name: PodName::new("ns", "p"),

@@ -133,6 +133,7 @@ pub struct ContainerSpec {
     pub security: ContainerSecurity,
     /// The container whose process namespace it joins, whatever its own
     /// security says (CRI's TARGET): what an ephemeral container looks at.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub process_target: Option<ContainerId>,
 }
 

@@ -43,7 +43,9 @@ mod probes;
 mod resources;
 mod runtime_classes;
 mod security;
+mod restarts;
 mod sessions;
+mod sidecars;
 mod static_pods;
 mod usage;
 mod volumes;
@@ -77,6 +79,8 @@ fn main() -> ExitCode {
         volumes::TESTS,
         log_requests::TESTS,
         sessions::TESTS,
+        sidecars::TESTS,
+        restarts::TESTS,
         logs::TESTS,
         hooks::TESTS,
         endings::TESTS,

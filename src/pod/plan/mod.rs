@@ -8,6 +8,8 @@
 
 mod containers;
 mod end;
+#[cfg(test)]
+mod properties;
 mod restart;
 mod run;
 #[cfg(test)]

@@ -9,7 +9,7 @@ use super::end::{self, retry_later};
 use super::restart::{restarters, runs_again};
 use super::{PlanInput, PodPlan, Stage, Step, StopReason};
 use crate::pod::containers::{
-    find, host_network, kind_of, regular, restart_policy, termination_grace,
+    find, host_network, init, kind_of, regular, restart_policy, termination_grace,
 };
 use crate::pod::event::ContainerKind;
 use crate::pod::memory::Progress;
@@ -172,6 +172,16 @@ fn worth_a_sandbox(input: &PlanInput<'_>, attempt: u32) -> bool {
         let memory = input.memory.container(&container.name);
         Some(runs_again(pod, container, newest, exit, &memory))
     };
+    let init_has_failed = init(pod).iter().any(|c| {
+        let newest = input.observed.newest(&c.name);
+        let failed = newest
+            .and_then(ObservedContainer::exit)
+            .is_some_and(|e| !e.is_success());
+        failed && ended(c) == Some(false)
+    });
+    if init_has_failed {
+        return false;
+    }
     let containers = regular(pod);
     if containers.iter().any(|c| ended(c) == Some(true)) {
         return true;
@@ -179,7 +189,8 @@ fn worth_a_sandbox(input: &PlanInput<'_>, attempt: u32) -> bool {
     // A pod that never restarts has one sandbox in its life.
     let is_second_life = attempt > 0 && !input.observed.containers.is_empty();
     let is_over = containers.iter().all(|c| ended(c) == Some(false));
-    !is_over && !(restart_policy(pod) == "Never" && is_second_life)
+    let has_had_it = restart_policy(pod) == "Never" && is_second_life;
+    !(is_over || has_had_it)
 }
 
 /// A plan in the making.

@@ -1,21 +1,25 @@
-//! Tables and properties of the planner. The properties run plans against a
-//! toy world that does what steps say, with failures in between.
+//! Tables of the planner.
+
+mod containers;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::Pod;
-use proptest::prelude::*;
 use serde_json::json;
 
 use super::*;
-use crate::pod::inputs::MountedVolumes;
 use crate::pod::memory::{Failure, ImageProgress, Pauses, Progress};
 use crate::pod::model::WaitOn;
 use crate::pod::observed::{ContainerStamp, ContainerState, SandboxState};
 use crate::pod::samples::*;
 
-fn decide(desired: &DesiredPod, observed: &ObservedPod, memory: &PodMemory, now: i64) -> PodPlan {
+pub(super) fn decide(
+    desired: &DesiredPod,
+    observed: &ObservedPod,
+    memory: &PodMemory,
+    now: i64,
+) -> PodPlan {
     plan(&PlanInput {
         desired,
         observed,
@@ -384,225 +388,4 @@ fn a_failed_teardown_waits_before_the_next_try() {
     let plan = decide(&pod, &nothing(), &memory, 0);
     assert_eq!(plan.steps, []);
     assert_eq!(plan.recheck_at(), Some(at(1)));
-}
-
-// === properties: plans against a toy world ===
-
-/// What the runtime and the worker would hold, changed by steps alone.
-#[derive(Debug, Clone)]
-struct World {
-    observed: ObservedPod,
-    memory: PodMemory,
-    now: i64,
-    serial: u32,
-}
-
-impl World {
-    fn apply(&mut self, desired: &DesiredPod, step: &Step) {
-        let observed = &mut self.observed;
-        match step {
-            Step::EnsureCgroup => self.memory.cgroup = Progress::Done(()),
-            Step::MountVolumes => self.memory.volumes = Progress::Done(MountedVolumes::default()),
-            Step::CreateSandbox { attempt, .. } => {
-                assert!(
-                    observed
-                        .sandboxes
-                        .iter()
-                        .all(|s| s.state == SandboxState::NotReady),
-                    "a second live sandbox"
-                );
-                observed
-                    .sandboxes
-                    .insert(0, sandbox(*attempt, SandboxState::Ready));
-            }
-            Step::PullImage { container } => {
-                let entry = self.memory.containers.entry(container.clone()).or_default();
-                entry.image = ImageProgress::Present(image());
-            }
-            Step::StartContainer {
-                container,
-                attempt,
-                backoff,
-            } => {
-                let attempt = match attempt {
-                    NextAttempt::Number(n) => *n,
-                    NextAttempt::FromLogs => 0,
-                };
-                self.serial += 1;
-                let mut new = instance(desired, container, attempt, running());
-                new.id = ContainerId(format!("{container}-{}", self.serial));
-                new.sandbox = observed
-                    .ready_sandbox()
-                    .expect("a sandbox to start in")
-                    .id
-                    .clone();
-                new.created_at = at(self.now);
-                new.stamp.backoff = *backoff;
-                check_order(desired, observed, container);
-                observed.containers.insert(0, new);
-                self.memory.containers.remove(container);
-            }
-            Step::StartCreated { id, .. } => set(observed, id, running()),
-            Step::StopContainers(stops) => {
-                for stop in stops {
-                    set(observed, &stop.id, exited(143, self.now));
-                }
-            }
-            Step::StopSandbox(id) => {
-                for sandbox in observed.sandboxes.iter_mut().filter(|s| &s.id == id) {
-                    sandbox.state = SandboxState::NotReady;
-                }
-                self.memory.stopped_sandboxes.insert(id.clone());
-            }
-            Step::UnmountVolumes => {
-                assert!(
-                    observed.live_containers().next().is_none(),
-                    "unmounted under a container"
-                );
-                self.memory.volumes = Progress::Undone;
-            }
-            Step::RemoveCgroup => self.memory.cgroup = Progress::Undone,
-            Step::RemoveContainer(id) => {
-                let live = observed.live_containers().any(|c| &c.id == id);
-                assert!(!live, "removed a live container");
-                observed.containers.retain(|c| &c.id != id);
-            }
-            Step::RemoveSandbox(id) => observed.sandboxes.retain(|s| &s.id != id),
-            Step::RemoveTraces => self.memory.traces = Progress::Undone,
-        }
-    }
-
-    /// Follows plans until one has no steps; `None` if it never comes to rest.
-    fn settle(&mut self, desired: &DesiredPod) -> Option<PodPlan> {
-        let mut stage = Stage::Running;
-        for _ in 0..200 {
-            let plan = decide(desired, &self.observed, &self.memory, self.now);
-            assert!(plan.stage >= stage, "{:?} after {stage:?}", plan.stage);
-            stage = plan.stage;
-            self.memory.over |= stage > Stage::Running;
-            match (plan.steps.first(), plan.recheck_at()) {
-                (Some(step), _) => self.apply(desired, step),
-                (None, Some(next)) => self.now = (next.as_millisecond() + 999) / 1000 - START,
-                (None, None) => return Some(plan),
-            }
-        }
-        None
-    }
-}
-
-fn set(observed: &mut ObservedPod, id: &ContainerId, state: ContainerState) {
-    for container in observed.containers.iter_mut().filter(|c| &c.id == id) {
-        container.state = state.clone();
-    }
-}
-
-/// No app container before every init container ended well in this sandbox.
-fn check_order(desired: &DesiredPod, observed: &ObservedPod, name: &str) {
-    let init = crate::pod::containers::init(&desired.pod);
-    if init.iter().any(|c| c.name == name) {
-        return;
-    }
-    let here = &observed.ready_sandbox().expect("a sandbox").id;
-    let begun = observed
-        .containers
-        .iter()
-        .any(|c| &c.sandbox == here && !init.iter().any(|i| i.name == c.name));
-    let done = init.iter().all(|i| {
-        observed.instances(&i.name).any(|c| {
-            &c.sandbox == here && matches!(&c.state, ContainerState::Exited(e) if e.code == 0)
-        })
-    });
-    assert!(begun || done, "{name} started before init was over");
-}
-
-fn states() -> impl Strategy<Value = ContainerState> {
-    prop_oneof![
-        Just(ContainerState::Created),
-        Just(running()),
-        Just(ContainerState::Unknown),
-        Just(exited(0, 1)),
-        Just(exited(1, 1)),
-        Just(exited(137, 2)),
-    ]
-}
-
-prop_compose! {
-    /// Any mixture of records that a runtime may be found with.
-    fn worlds()(
-        sandboxes in prop::collection::vec(any::<bool>(), 0..3),
-        records in prop::collection::vec((0..4usize, 0..4u32, states(), 0..2u32), 0..7),
-        begun in any::<bool>(),
-    ) -> World {
-        let everyone = pod("Always", &["i1", "i2"], &["a", "b"]);
-        let names = ["i1", "i2", "a", "b"];
-        let mut observed = nothing();
-        for (attempt, ready) in (0u32..).zip(sandboxes) {
-            let state = if ready { SandboxState::Ready } else { SandboxState::NotReady };
-            observed.sandboxes.insert(0, sandbox(attempt, state));
-        }
-        for (serial, (name, attempt, state, home)) in (0u32..).zip(records) {
-            let mut container = instance(&everyone, names[name], attempt, state);
-            container.id = ContainerId(format!("found-{serial}"));
-            container.sandbox = SandboxId(format!("s{home}"));
-            observed.containers.push(container);
-        }
-        observed.containers.sort_by_key(|c| std::cmp::Reverse(c.attempt));
-        let memory = if begun { prepared() } else { PodMemory::default() };
-        World { observed, memory, now: 10, serial: 0 }
-    }
-}
-
-fn policies() -> impl Strategy<Value = &'static str> {
-    prop_oneof![Just("Always"), Just("OnFailure"), Just("Never")]
-}
-
-proptest! {
-    #[test]
-    fn whatever_was_found_a_deleted_pod_ends_with_nothing_left(
-        mut world in worlds(),
-        policy in policies(),
-        grace in 0u64..60,
-    ) {
-        let desired = deleted(&pod(policy, &["i1", "i2"], &["a", "b"]), grace);
-        let plan = world.settle(&desired).expect("comes to rest");
-        prop_assert_eq!(plan.stage, Stage::Gone);
-        prop_assert!(world.observed.is_absent());
-        prop_assert_eq!(world.memory.volumes, Progress::Undone);
-        prop_assert_eq!(world.memory.cgroup, Progress::Undone);
-    }
-
-    #[test]
-    fn whatever_was_found_a_wanted_pod_comes_to_rest(mut world in worlds(), policy in policies()) {
-        let desired = pod(policy, &[], &["a", "b"]);
-        world.observed.containers.retain(|c| c.name == "a" || c.name == "b");
-        let plan = world.settle(&desired).expect("comes to rest");
-        match plan.stage {
-            Stage::Running => {
-                prop_assert!(world.observed.ready_sandbox().is_some());
-                prop_assert!(world.observed.live_containers().next().is_some());
-            }
-            Stage::Finished => prop_assert!(world.observed.live_containers().next().is_none()),
-            stage => prop_assert!(false, "rests in {:?}", stage),
-        }
-    }
-
-    #[test]
-    fn a_plan_is_a_function(world in worlds(), policy in policies()) {
-        let desired = pod(policy, &["i1", "i2"], &["a", "b"]);
-        let once = decide(&desired, &world.observed, &world.memory, world.now);
-        let again = decide(&desired, &world.observed, &world.memory, world.now);
-        prop_assert_eq!(once, again);
-    }
-
-    #[test]
-    fn nothing_is_started_in_a_pod_that_ends(world in worlds(), policy in policies()) {
-        let desired = deleted(&pod(policy, &["i1", "i2"], &["a", "b"]), 1);
-        let plan = decide(&desired, &world.observed, &world.memory, world.now);
-        let starts = plan.steps.iter().any(|step| matches!(
-            step,
-            Step::StartContainer { .. } | Step::StartCreated { .. } | Step::CreateSandbox { .. }
-                | Step::PullImage { .. } | Step::MountVolumes | Step::EnsureCgroup
-        ));
-        prop_assert!(!starts, "{:?}", plan.steps);
-    }
 }

@@ -1,5 +1,7 @@
 //! Tables of phases, container states and conditions.
 
+mod kinds;
+
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::{ContainerStatus, PodStatus};
@@ -359,6 +361,14 @@ fn an_eviction_tells_its_reason() {
     assert_eq!(
         condition(&status, "Ready"),
         json!(["False", "PodFailed", null])
+    );
+    assert_eq!(
+        condition(&status, "DisruptionTarget"),
+        json!([
+            "True",
+            "TerminationByKubelet",
+            "The node was low on resource: memory."
+        ])
     );
 }
 
