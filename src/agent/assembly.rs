@@ -26,7 +26,10 @@ use crate::pod::DesiredPods;
 use crate::runtime;
 use crate::server::HealthCheck;
 use crate::server::explain::ExplainServer;
-use crate::source::{self, ManifestConfig, ManifestSource, Sources};
+use crate::source::manifest::Kinds;
+use crate::source::{
+    self, ManifestConfig, ManifestObjects, ManifestSnapshot, ManifestSource, Sources,
+};
 use crate::status::{Reporter, ReporterInputs, StandaloneStatus, StatusHandle, StatusView};
 use crate::volume::{HostVolumes, VolumeSettings};
 use crate::worker::{
@@ -68,6 +71,7 @@ pub(super) struct WorkerInputs {
     pub(super) status: StatusHandle,
     pub(super) events: EventRecorder,
     pub(super) desired: watch::Receiver<DesiredPods>,
+    pub(super) manifests: watch::Receiver<ManifestSnapshot>,
 }
 
 impl Assembly {
@@ -148,6 +152,8 @@ impl Assembly {
             .add("node-watch", node_reflector.run(outlets.clone()));
         self.tasks
             .add("services", service_reflector.run(outlets.clone()));
+        self.tasks
+            .add("objects", api.reflect_objects().run(outlets.clone()));
         Feeds {
             pods,
             node,
@@ -223,20 +229,29 @@ impl Assembly {
     // === pods ===
 
     /// Joins what the API server and the manifests want.
-    pub(super) fn sources(&mut self, api: Option<PodFeed>, out: watch::Sender<DesiredPods>) {
+    pub(super) fn sources(
+        &mut self,
+        api: Option<PodFeed>,
+        out: watch::Sender<DesiredPods>,
+    ) -> watch::Receiver<ManifestSnapshot> {
         let work = &self.shutdown.work;
         let (manifests, snapshot) = ManifestSource::new(ManifestConfig {
             path: self.config.source.static_pod_path.clone(),
             node_name: self.config.node.name.clone(),
+            kinds: match api {
+                Some(_) => Kinds::Pods,
+                None => Kinds::PodsAndData,
+            },
             rescan_every: self.config.source.file_check_frequency,
         });
         let sources = Sources {
             api,
-            manifests: snapshot,
+            manifests: snapshot.clone(),
         };
         self.tasks.add("manifests", manifests.run(work.clone()));
         self.tasks
             .add("sources", source::run(sources, out, work.clone()));
+        snapshot
     }
 
     /// The workers' manager, and what it shows of them.
@@ -259,7 +274,12 @@ impl Assembly {
         });
         let (tokens, objects): (Arc<dyn Tokens>, Arc<dyn ObjectRefs>) = match inputs.api {
             Some(api) => (Arc::new(api.clone()), Arc::new(api)),
-            None => (Arc::new(NoApiServer), Arc::new(NoApiServer)),
+            None => {
+                let (objects, task) = ManifestObjects::new(inputs.manifests);
+                let work = self.shutdown.work.clone();
+                self.tasks.add("manifest-objects", task.run(work));
+                (Arc::new(NoApiServer), Arc::new(objects))
+            }
         };
         let node = Arc::new(self.host.pod_facts(&self.config).await);
         let volumes = VolumeSettings {

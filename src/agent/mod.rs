@@ -60,7 +60,7 @@ pub async fn build(config: Config) -> Result<Agent, StartError> {
             (None, watch::channel(None).1, None, statuses)
         }
     };
-    agent.sources(api_pods, desired_out);
+    let manifests = agent.sources(api_pods, desired_out);
     let workers = agent.workers(WorkerInputs {
         runtime: runtime.clone(),
         api,
@@ -69,6 +69,7 @@ pub async fn build(config: Config) -> Result<Agent, StartError> {
         status,
         events,
         desired: desired.clone(),
+        manifests,
     });
     let (manager, pods) = workers.await;
     agent.explain(pods)?;

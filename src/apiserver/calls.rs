@@ -1,5 +1,7 @@
 //! The write ports over HTTP: each method is one API call.
 
+use std::sync::Arc;
+
 use async_trait::async_trait;
 use k8s_openapi::api::authentication::v1::{TokenRequest, TokenRequestSpec as RequestedToken};
 use k8s_openapi::api::coordination::v1::Lease;
@@ -10,8 +12,8 @@ use kube::api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions};
 
 use super::client::ApiServer;
 use super::{
-    ApiError, BoundToken, EventSink, LeasePort, NodePort, ObjectRefs, PodStatusPort,
-    TokenRequestSpec, Tokens,
+    ApiError, BoundToken, Changes, EventSink, Following, LeasePort, NodePort, ObjectKind,
+    ObjectName, ObjectRefs, PodStatusPort, TokenRequestSpec, Tokens,
 };
 use crate::pod::{PodName, PodUid};
 
@@ -151,11 +153,17 @@ impl EventSink for ApiServer {
 #[async_trait]
 impl ObjectRefs for ApiServer {
     async fn config_map(&self, namespace: &str, name: &str) -> Result<Option<ConfigMap>, ApiError> {
+        if let Some(held) = self.followed_config_maps.get(namespace, name).await {
+            return Ok(held.map(Arc::unwrap_or_clone));
+        }
         let fetch = self.clone().read("get ConfigMap", namespace, name);
         self.config_maps.get(namespace, name, fetch).await
     }
 
     async fn secret(&self, namespace: &str, name: &str) -> Result<Option<Secret>, ApiError> {
+        if let Some(held) = self.followed_secrets.get(namespace, name).await {
+            return Ok(held.map(Arc::unwrap_or_clone));
+        }
         let fetch = self.clone().read("get Secret", namespace, name);
         self.secrets.get(namespace, name, fetch).await
     }
@@ -169,6 +177,18 @@ impl ObjectRefs for ApiServer {
                 .await
         };
         self.runtime_classes.get("", name, fetch).await
+    }
+
+    fn follow(&self, object: &ObjectName, changes: &Changes) -> Following {
+        let ObjectName {
+            kind,
+            namespace,
+            name,
+        } = object;
+        match kind {
+            ObjectKind::ConfigMap => self.followed_config_maps.follow(namespace, name, changes),
+            ObjectKind::Secret => self.followed_secrets.follow(namespace, name, changes),
+        }
     }
 }
 

@@ -14,6 +14,7 @@ use k8s_openapi::api::node::v1::RuntimeClass;
 use kube::Client;
 
 use super::ApiError;
+use super::followed::Followed;
 use super::kubeconfig::{self, KubeconfigError};
 use super::limit::{Limiter, Rate};
 use super::refs::Shared;
@@ -55,6 +56,8 @@ pub struct ApiServer {
     pub(super) config_maps: Arc<Shared<ConfigMap>>,
     pub(super) secrets: Arc<Shared<Secret>>,
     pub(super) runtime_classes: Arc<Shared<RuntimeClass>>,
+    pub(super) followed_config_maps: Arc<Followed<ConfigMap>>,
+    pub(super) followed_secrets: Arc<Followed<Secret>>,
 }
 
 impl std::fmt::Debug for ApiServer {
@@ -96,6 +99,8 @@ impl ApiServer {
             config_maps: Arc::default(),
             secrets: Arc::default(),
             runtime_classes: Arc::default(),
+            followed_config_maps: Arc::default(),
+            followed_secrets: Arc::default(),
         }
     }
 }

@@ -84,7 +84,14 @@ impl PodReflector {
         let mut listed = BTreeMap::new();
         let out = self.out;
         let fold = |event| fold_pod(&out, &mut listed, event);
-        follow("pods", self.api, &self.selector, &shutdown, fold).await;
+        follow(
+            Topic::loud("pods"),
+            self.api,
+            &self.selector,
+            &shutdown,
+            fold,
+        )
+        .await;
     }
 }
 
@@ -94,7 +101,14 @@ impl NodeReflector {
         let mut listed = None;
         let out = self.out;
         let fold = |event| fold_node(&out, &mut listed, event);
-        follow("node", self.api, &self.selector, &shutdown, fold).await;
+        follow(
+            Topic::loud("node"),
+            self.api,
+            &self.selector,
+            &shutdown,
+            fold,
+        )
+        .await;
     }
 }
 
@@ -158,9 +172,53 @@ fn fold_node(
     }
 }
 
+/// What a watch is about, in the log.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Topic {
+    what: &'static str,
+    manner: Manner,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Manner {
+    Loud,
+    Quiet,
+}
+
+impl Topic {
+    /// One of the few watches that everything hangs on: failures are warnings.
+    pub(super) fn loud(what: &'static str) -> Self {
+        let manner = Manner::Loud;
+        Self { what, manner }
+    }
+
+    /// One of many watches, which the others' warnings speak for.
+    pub(super) fn quiet(what: &'static str) -> Self {
+        let manner = Manner::Quiet;
+        Self { what, manner }
+    }
+
+    fn failed(self, error: &watcher::Error) {
+        let Self { what, manner } = self;
+        let error = chain(error);
+        match manner {
+            Manner::Loud => tracing::warn!(what, %error, "watch of the API server failed"),
+            Manner::Quiet => tracing::debug!(what, %error, "watch of the API server failed"),
+        }
+    }
+
+    fn is_back(self) {
+        let Self { what, manner } = self;
+        match manner {
+            Manner::Loud => tracing::info!(what, "watch of the API server is back"),
+            Manner::Quiet => tracing::debug!(what, "watch of the API server is back"),
+        }
+    }
+}
+
 /// Feeds `fold` with the events of a watch that heals itself, until shutdown.
 pub(super) async fn follow<K>(
-    what: &'static str,
+    topic: Topic,
     api: Api<K>,
     selector: &str,
     shutdown: &CancellationToken,
@@ -183,7 +241,7 @@ pub(super) async fn follow<K>(
             Some(Ok(event)) => {
                 // `Init` is the watcher's own announcement, not an answer.
                 if !matches!(event, Event::Init) && failing.take().is_some() {
-                    tracing::info!(what, "watch of the API server is back");
+                    topic.is_back();
                 }
                 fold(event.modify(|object| object.meta_mut().managed_fields = None));
             }
@@ -192,7 +250,7 @@ pub(super) async fn follow<K>(
                     events.set(start());
                 }
                 if failing.is_none() {
-                    tracing::warn!(what, error = %chain(&error), "watch of the API server failed");
+                    topic.failed(&error);
                 }
                 let pause = failing.get_or_insert_with(Backoff::new).next();
                 tokio::select! {

@@ -10,6 +10,7 @@ mod client;
 mod error;
 mod event;
 mod feed;
+mod followed;
 mod kubeconfig;
 mod limit;
 mod port;
@@ -26,11 +27,12 @@ pub use client::{ApiServer, ApiSettings, connect};
 pub use error::{ApiError, Disposition};
 pub use event::{EventRecorder, EventTask, RecorderMetrics};
 pub use feed::{NodeFeed, NodeReflector, PodFeed, PodReflector, PodSnapshot};
+pub use followed::ObjectReflector;
 pub use kubeconfig::KubeconfigError;
 pub use limit::Rate;
 pub use port::{
-    BoundToken, EventSink, LeasePort, NodeEvent, NodePort, ObjectRefs, PodStatusPort,
-    TokenRequestSpec, Tokens,
+    BoundToken, Changes, EventSink, Following, LeasePort, NodeEvent, NodePort, ObjectKind,
+    ObjectName, ObjectRefs, PodStatusPort, TokenRequestSpec, Tokens,
 };
 pub use reviews::Reviews;
 pub use services::{ServiceFeed, ServiceReflector};

@@ -7,6 +7,8 @@ use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{ConfigMap, Event, Node, Pod, Secret};
 use k8s_openapi::api::node::v1::RuntimeClass;
 
+use tokio::sync::watch;
+
 use super::ApiError;
 use crate::pod::{PodName, PodUid, Severity};
 
@@ -69,6 +71,72 @@ pub trait ObjectRefs: Send + Sync {
     async fn config_map(&self, namespace: &str, name: &str) -> Result<Option<ConfigMap>, ApiError>;
     async fn secret(&self, namespace: &str, name: &str) -> Result<Option<Secret>, ApiError>;
     async fn runtime_class(&self, name: &str) -> Result<Option<RuntimeClass>, ApiError>;
+    /// Keeps an object at hand, for everybody who asks for it, as long as the
+    /// answer lives. Every change after the first answer is noted in `changes`,
+    /// also that the object appears or goes.
+    fn follow(&self, object: &ObjectName, changes: &Changes) -> Following;
+}
+
+/// Which of the objects that pods refer to.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ObjectName {
+    pub kind: ObjectKind,
+    pub namespace: String,
+    pub name: String,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum ObjectKind {
+    ConfigMap,
+    Secret,
+}
+
+/// Counts the changes of everything that one reader follows. Clones count
+/// together.
+#[derive(Debug, Clone, Default)]
+pub struct Changes(watch::Sender<u64>);
+
+impl Changes {
+    pub fn note(&self) {
+        self.0.send_modify(|count| *count += 1);
+    }
+
+    #[must_use]
+    pub fn count(&self) -> u64 {
+        *self.0.borrow()
+    }
+
+    #[must_use]
+    pub fn subscribe(&self) -> watch::Receiver<u64> {
+        self.0.subscribe()
+    }
+}
+
+/// Ends what it stands for when it is dropped.
+pub struct Following {
+    _held: Option<Box<dyn Send + Sync>>,
+}
+
+impl Following {
+    /// `held` is dropped with it.
+    #[must_use]
+    pub fn new(held: impl Send + Sync + 'static) -> Self {
+        Self {
+            _held: Some(Box::new(held)),
+        }
+    }
+
+    /// Of something that is not followed.
+    #[must_use]
+    pub fn empty() -> Self {
+        Self { _held: None }
+    }
+}
+
+impl std::fmt::Debug for Following {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Following").finish_non_exhaustive()
+    }
 }
 
 /// Service-account tokens (TokenRequest).

@@ -14,7 +14,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::client::ApiServer;
-use super::feed::follow;
+use super::feed::{Topic, follow};
 use crate::pod::PodName;
 
 /// All Services with a cluster IP; `None` until they were listed once.
@@ -51,7 +51,7 @@ impl ServiceReflector {
             }
         };
         follow(
-            "services",
+            Topic::loud("services"),
             self.api,
             "spec.clusterIP!=None",
             &shutdown,

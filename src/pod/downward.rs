@@ -4,9 +4,10 @@
 //! or of a resource. [`metadata_field`] and [`resource`] serve environment
 //! variables and files alike, [`field`] variables only.
 
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::net::IpAddr;
 
-use k8s_openapi::api::core::v1::{Container, PodSpec, ResourceFieldSelector};
+use k8s_openapi::api::core::v1::{Container, Pod, PodSpec, ResourceFieldSelector};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use super::containers::host_network;
@@ -109,6 +110,32 @@ pub fn metadata_field(metadata: &ObjectMeta, path: &str) -> Option<String> {
         }
     };
     Some(value.cloned().unwrap_or_default())
+}
+
+/// A mark of what downward API volumes show of a pod and what can change while
+/// it runs: labels, annotations and resources. `None` if it has no such volume.
+/// Marks of one process compare.
+#[must_use]
+pub fn shown(pod: &Pod) -> Option<u64> {
+    let spec = pod.spec.as_ref()?;
+    let is_shown = spec.volumes.iter().flatten().any(|volume| {
+        let projected = volume.projected.iter();
+        let mut sources = projected.flat_map(|projected| projected.sources.iter().flatten());
+        volume.downward_api.is_some() || sources.any(|source| source.downward_api.is_some())
+    });
+    if !is_shown {
+        return None;
+    }
+    let mut hasher = DefaultHasher::new();
+    pod.metadata.labels.hash(&mut hasher);
+    pod.metadata.annotations.hash(&mut hasher);
+    let init = spec.init_containers.iter().flatten();
+    for container in init.chain(&spec.containers) {
+        // Requirements always serialise; what would not shows nothing.
+        let resources = serde_json::to_string(&container.resources);
+        resources.unwrap_or_default().hash(&mut hasher);
+    }
+    Some(hasher.finish())
 }
 
 /// Splits `metadata.labels['app']` into path and key.

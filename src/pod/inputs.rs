@@ -17,6 +17,11 @@ pub struct MountedVolumes {
     pub volumes: BTreeMap<String, MountedVolume>,
     /// When some content (a service-account token) must be written anew.
     pub refresh_at: Option<Timestamp>,
+    /// How many changes of the objects that they show had been heard of when
+    /// these were read.
+    pub changes: u64,
+    /// What they show of the pod itself: [`shown`](super::downward::shown).
+    pub shown: Option<u64>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]

@@ -24,6 +24,10 @@ pub struct PodMemory {
     pub first_seen: Option<Timestamp>,
     pub cgroup: Progress<()>,
     pub volumes: Progress<MountedVolumes>,
+    /// How many changes of what the volumes show were heard of.
+    pub volume_changes: u64,
+    /// The last failure to bring mounted volumes up to date.
+    pub volume_renewal: Option<Failure>,
     /// Failures to create a sandbox. `Done` is never stored: the sandbox is
     /// observed.
     pub sandbox: Progress<()>,
@@ -166,6 +170,12 @@ impl Pauses {
     pub const IMAGE: Self = Self {
         first: Duration::from_secs(10),
         max: Duration::from_secs(300),
+    };
+    /// New contents for volumes that are mounted: what is missing is heard of
+    /// when it appears.
+    pub const RENEWAL: Self = Self {
+        first: Duration::from_secs(1),
+        max: Duration::from_secs(120),
     };
     /// Everything a worker retries for its own pod: sandbox, volumes, cgroup,
     /// container creation, tear-down.

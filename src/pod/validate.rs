@@ -92,9 +92,18 @@ fn with_detail(mut message: String, detail: &str) -> String {
     message
 }
 
+/// Which objects of the API a static pod may name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum References {
+    /// None, as upstream: it must run before there is an API server.
+    Forbidden,
+    /// ConfigMaps and Secrets, which lie beside it as files.
+    Files,
+}
+
 /// All errors of a static pod; empty means that it can be run.
 #[must_use]
-pub fn static_pod(pod: &Pod) -> Vec<FieldError> {
+pub fn static_pod(pod: &Pod, references: References) -> Vec<FieldError> {
     let mut errors = Vec::new();
     metadata(pod, &mut errors);
     match &pod.spec {
@@ -102,7 +111,7 @@ pub fn static_pod(pod: &Pod) -> Vec<FieldError> {
             let volumes = volume::check(spec, &mut errors);
             container::check(spec, &volumes, &mut errors);
             pod_level(spec, &mut errors);
-            reference::check(spec, &mut errors);
+            reference::check(spec, references, &mut errors);
         }
         None => errors.push(FieldError::required("spec", "")),
     }

@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
 use jiff::Timestamp;
-use tokio::sync::OwnedMutexGuard;
+use tokio::sync::{OwnedMutexGuard, watch};
 
 use super::fetch::Fetcher;
 use super::layout::{self, PodLayout};
@@ -21,7 +21,8 @@ use super::port::{ContainerFilesRequest, EnvFileRequest, Volumes};
 use super::setup::{Prepared, PreparedKind, SetUp};
 use super::tokens::TokenCache;
 use super::{VolumeError, clean, container_files, env_file, user_namespace};
-use crate::apiserver::{ObjectRefs, Tokens};
+use crate::apiserver::{Changes, Following, ObjectName, ObjectRefs, Tokens};
+use crate::pod::downward;
 use crate::pod::facts::ComputeResources;
 use crate::pod::inputs::{ContainerFiles, MountedVolumes};
 use crate::pod::userns::{IdMapping, IdRange};
@@ -48,13 +49,19 @@ pub struct HostVolumes {
     fetcher: Fetcher,
     clock: Clock,
     /// One record per pod that was ever asked for and not removed since.
-    pods: Mutex<BTreeMap<PodUid, SharedRecord>>,
+    pods: Mutex<BTreeMap<PodUid, Slot>>,
     /// Held while a block of IDs is chosen, so that no two pods get the same.
     id_choice: Arc<tokio::sync::Mutex<()>>,
 }
 
-/// Locked for as long as a verb works on the pod.
-type SharedRecord = Arc<tokio::sync::Mutex<Record>>;
+/// What belongs to one pod.
+#[derive(Debug, Clone, Default)]
+struct Slot {
+    /// Locked for as long as a verb works on the pod.
+    record: Arc<tokio::sync::Mutex<Record>>,
+    /// Of what its volumes show.
+    changes: Changes,
+}
 
 /// What is remembered of a pod's volumes. All of it can be lost: a new process
 /// begins without.
@@ -63,6 +70,8 @@ struct Record {
     tokens: TokenCache,
     /// Volumes that show old contents because new ones could not be had.
     stale: BTreeSet<String>,
+    /// The objects that its volumes show.
+    followed: BTreeMap<ObjectName, Following>,
 }
 
 impl HostVolumes {
@@ -98,11 +107,12 @@ impl HostVolumes {
 
     /// Waits until no other verb works on this pod.
     async fn lock(&self, uid: &PodUid) -> OwnedMutexGuard<Record> {
-        let record = {
-            let mut pods = self.pods.lock().unwrap_or_else(PoisonError::into_inner);
-            Arc::clone(pods.entry(uid.clone()).or_default())
-        };
-        record.lock_owned().await
+        self.slot(uid).record.lock_owned().await
+    }
+
+    fn slot(&self, uid: &PodUid) -> Slot {
+        let mut pods = self.pods.lock().unwrap_or_else(PoisonError::into_inner);
+        pods.entry(uid.clone()).or_default().clone()
     }
 
     /// Drops the record of a pod unless somebody waits for it.
@@ -110,7 +120,7 @@ impl HostVolumes {
         let mut pods = self.pods.lock().unwrap_or_else(PoisonError::into_inner);
         if pods
             .get(uid)
-            .is_some_and(|record| Arc::strong_count(record) == 1)
+            .is_some_and(|slot| Arc::strong_count(&slot.record) == 1)
         {
             pods.remove(uid);
         }
@@ -150,7 +160,12 @@ impl Volumes for HostVolumes {
                 needs.add(files);
             }
         }
-        let mut record = self.lock(&pod.uid).await;
+        let Slot { record, changes } = self.slot(&pod.uid);
+        let mut record = record.lock_owned().await;
+        self.fetcher
+            .follow(pod, &needs, &mut record.followed, &changes);
+        // Counted before anything is read: what changes later shows as news.
+        let heard = changes.count();
         let now = (self.clock)();
         let fetch = self.fetcher.fetch(pod, needs, &mut record.tokens, now);
         let (fetched, token_refresh) = fetch.await;
@@ -168,7 +183,13 @@ impl Volumes for HostVolumes {
         .await?;
         let times = [mounted.refresh_at, token_refresh];
         mounted.refresh_at = times.into_iter().flatten().min();
+        mounted.changes = heard;
+        mounted.shown = downward::shown(&pod.pod);
         Ok(mounted)
+    }
+
+    fn changes(&self, uid: &PodUid) -> watch::Receiver<u64> {
+        self.slot(uid).changes.subscribe()
     }
 
     async fn container_files(
@@ -217,6 +238,7 @@ impl Volumes for HostVolumes {
         let mut record = self.lock(uid).await;
         record.tokens.clear();
         record.stale.clear();
+        record.followed.clear();
         blocking(move || {
             let done = clean::tear_down(&layout).and_then(|()| user_namespace::release(&layout));
             drop(record);

@@ -4,6 +4,7 @@
 //! absence, and when a token must be renewed. Calls run side by side, and
 //! tokens that are still fresh cost no call.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use futures::StreamExt as _;
@@ -14,7 +15,9 @@ use k8s_openapi::api::authentication::v1::BoundObjectReference;
 use super::payload::{Fetched, Needs, Outcome};
 use super::plan::TokenKey;
 use super::tokens::{self, RETRY, TokenCache};
-use crate::apiserver::{BoundToken, ObjectRefs, TokenRequestSpec, Tokens};
+use crate::apiserver::{
+    BoundToken, Changes, Following, ObjectKind, ObjectName, ObjectRefs, TokenRequestSpec, Tokens,
+};
 use crate::pod::DesiredPod;
 
 /// Calls of one pod that may be under way at a time.
@@ -27,6 +30,34 @@ pub(super) struct Fetcher {
 }
 
 impl Fetcher {
+    /// Follows the objects in `needs`, and no others any more. They are then
+    /// read from what is followed.
+    pub(super) fn follow(
+        &self,
+        pod: &DesiredPod,
+        needs: &Needs,
+        followed: &mut BTreeMap<ObjectName, Following>,
+        changes: &Changes,
+    ) {
+        let name = |kind, name: &String| ObjectName {
+            kind,
+            namespace: pod.name.namespace.to_string(),
+            name: name.clone(),
+        };
+        let config_maps = needs.config_maps.iter();
+        let secrets = needs.secrets.iter();
+        let wanted: BTreeSet<ObjectName> = config_maps
+            .map(|object| name(ObjectKind::ConfigMap, object))
+            .chain(secrets.map(|object| name(ObjectKind::Secret, object)))
+            .collect();
+        followed.retain(|object, _| wanted.contains(object));
+        for object in wanted {
+            followed
+                .entry(object)
+                .or_insert_with_key(|object| self.objects.follow(object, changes));
+        }
+    }
+
     /// Gets everything in `needs`. The time is when the first of the tokens
     /// must be renewed.
     pub(super) async fn fetch(

@@ -14,10 +14,11 @@
 //! runs on blocking threads. The kernel must know `openat2` (5.6 or later):
 //! that is how removal is kept from leaving a volume.
 //!
-//! Not here yet: claims, CSI and network volumes, `subPath`, and renewing
-//! ConfigMap and Secret contents while a pod runs. Only tokens have a
-//! refresh time; other contents are compared, and rewritten if they changed,
-//! whenever [`Volumes::ensure`] happens to run.
+//! The objects that a pod's volumes show are followed from the first
+//! [`Volumes::ensure`] to [`Volumes::tear_down`]; [`Volumes::changes`] says when
+//! it is worth calling `ensure` again.
+//!
+//! Not here yet: claims, CSI and network volumes.
 
 mod apply;
 mod atomic;

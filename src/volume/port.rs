@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use async_trait::async_trait;
+use tokio::sync::watch;
 
 use super::VolumeError;
 use crate::pod::inputs::{ContainerFiles, EnvFile, MountedVolumes, SubPath};
@@ -16,6 +17,9 @@ pub trait Volumes: Send + Sync {
     /// Makes the pod's directories and sets up every volume that a container
     /// mounts; renews contents that are due.
     async fn ensure(&self, pod: &DesiredPod) -> Result<MountedVolumes, VolumeError>;
+    /// Counts the changes of what the pod's volumes show. As long as it is at
+    /// [`MountedVolumes::changes`], they are up to date.
+    fn changes(&self, uid: &PodUid) -> watch::Receiver<u64>;
     /// Writes the files of one container instance.
     async fn container_files(
         &self,

@@ -53,15 +53,26 @@ pub(super) struct SetUp<'a> {
 }
 
 impl SetUp<'_> {
-    /// Makes the pod's directories and sets up its volumes in order.
+    /// Makes the pod's directories and sets up its volumes in order. One that
+    /// fails keeps no other from new contents; the first failure is answered.
     pub(super) fn run(mut self, volumes: Vec<Prepared>) -> Result<MountedVolumes, VolumeError> {
         for directory in [self.layout.volumes(), self.layout.plugins()] {
             make_directory(&directory).map_err(VolumeError::PodDirectories)?;
         }
         let mut mounted = MountedVolumes::default();
+        let mut failure = None;
         for Prepared { name, kind } in volumes {
-            let volume = self.set_up(&name, kind)?;
-            mounted.volumes.insert(name, volume);
+            match self.set_up(&name, kind) {
+                Ok(volume) => {
+                    mounted.volumes.insert(name, volume);
+                }
+                Err(error) => {
+                    failure.get_or_insert(error);
+                }
+            }
+        }
+        if let Some(failure) = failure {
+            return Err(failure);
         }
         if !self.stale.is_empty() {
             mounted.refresh_at = self.now.checked_add(RETRY).ok();

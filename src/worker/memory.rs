@@ -119,11 +119,26 @@ fn volumes(
     result: Result<crate::pod::inputs::MountedVolumes, String>,
     now: Timestamp,
 ) {
-    match (&mut memory.volumes, result) {
-        (Progress::Done(mounted), Err(_)) => {
-            mounted.refresh_at = Some(now + Pauses::STEP.max);
+    match (&memory.volumes, result) {
+        (Progress::Done(_), Err(message)) => {
+            let previous = memory.volume_renewal.as_ref();
+            let failure = Failure::after(previous, message, Pauses::RENEWAL, now);
+            memory.volume_renewal = Some(failure);
         }
-        (_, result) => memory.volumes = progressed(&memory.volumes, result, now),
+        (_, result) => {
+            memory.volumes = progressed(&memory.volumes, result, now);
+            memory.volume_renewal = None;
+        }
+    }
+}
+
+/// Notes that what the volumes show has changed: what failed for want of it is
+/// tried again at once. Pure.
+pub(super) fn volumes_changed(memory: &mut PodMemory, count: u64, now: Timestamp) {
+    memory.volume_changes = count;
+    memory.volume_renewal = None;
+    if let Progress::Failed(failure) = &mut memory.volumes {
+        failure.until = failure.until.min(now);
     }
 }
 

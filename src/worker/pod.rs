@@ -27,7 +27,7 @@ use super::WorkerDeps;
 use super::admission::Ticket;
 use super::apply::Target;
 use super::haste::{Hurry, Pace};
-use super::memory::remember;
+use super::memory::{remember, volumes_changed};
 use super::probe::{Probes, Said};
 use super::step::Outcome;
 use super::view::{ErrorView, PodView};
@@ -48,6 +48,8 @@ pub(super) struct PodWorker {
     wish: watch::Receiver<Arc<DesiredPod>>,
     observed: watch::Receiver<Arc<ObservedPod>>,
     health: watch::Receiver<RuntimeHealth>,
+    /// Of what the pod's volumes show.
+    volume_changes: watch::Receiver<u64>,
     view: watch::Sender<Arc<PodView>>,
     shutdown: CancellationToken,
     ticket: Ticket,
@@ -129,6 +131,7 @@ impl PodWorker {
         let now = (deps.clock)();
         Self {
             health: deps.observer.health(),
+            volume_changes: deps.volumes.changes(&desired.uid),
             memory: PodMemory {
                 first_seen: Some(now),
                 ..PodMemory::default()
@@ -235,6 +238,11 @@ impl PodWorker {
                 Wake::Look
             }
             Ok(()) = self.health.changed() => Wake::Look,
+            Ok(()) = self.volume_changes.changed() => {
+                let count = *self.volume_changes.borrow_and_update();
+                volumes_changed(&mut self.memory, count, (self.deps.clock)());
+                Wake::Look
+            }
             () = sleep(pause), if idle && pause.is_some() => Wake::Look,
         }
     }

@@ -33,6 +33,7 @@ mod faults;
 mod hooks;
 mod images;
 mod lifecycle;
+mod live_volumes;
 mod log_requests;
 mod logs;
 mod network;
@@ -41,12 +42,13 @@ mod pod_dns;
 mod pod_resources;
 mod probes;
 mod resources;
+mod restarts;
 mod runtime_classes;
 mod security;
-mod restarts;
 mod sessions;
 mod sidecars;
 mod static_pods;
+mod sub_paths;
 mod usage;
 mod volumes;
 mod workloads;
@@ -65,6 +67,7 @@ fn main() -> ExitCode {
         admission::OWN_TESTS,
         sessions::RESTARTS,
         workloads::TESTS,
+        live_volumes::TESTS,
         lifecycle::TESTS,
         environment::TESTS,
         probes::TESTS,
@@ -77,6 +80,7 @@ fn main() -> ExitCode {
         runtime_classes::TESTS,
         pod_dns::TESTS,
         volumes::TESTS,
+        sub_paths::TESTS,
         log_requests::TESTS,
         sessions::TESTS,
         sidecars::TESTS,

@@ -4,13 +4,15 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, Weak};
 
 use async_trait::async_trait;
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::{ConfigMap, Pod, Secret};
 use k8s_openapi::api::node::v1::RuntimeClass;
-use kubelet::apiserver::{ApiError, BoundToken, ObjectRefs, TokenRequestSpec, Tokens};
+use kubelet::apiserver::{
+    ApiError, BoundToken, Changes, Following, ObjectName, ObjectRefs, TokenRequestSpec, Tokens,
+};
 use kubelet::pod::facts::ComputeResources;
 use kubelet::pod::userns::{self, IdRange};
 use kubelet::pod::{DesiredPod, Intent, Origin, PodName, PodUid};
@@ -35,6 +37,8 @@ pub struct Api {
     pub secrets: Mutex<BTreeMap<String, Secret>>,
     /// Every token request that was made, also those that failed.
     pub requests: Mutex<Vec<TokenRequestSpec>>,
+    /// What somebody holds a lease of.
+    pub followed: Mutex<Vec<(ObjectName, Changes, Weak<()>)>>,
     pub clock: FakeClock,
 }
 
@@ -95,6 +99,14 @@ impl ObjectRefs for Api {
 
     async fn runtime_class(&self, _: &str) -> Result<Option<RuntimeClass>, ApiError> {
         Ok(None)
+    }
+
+    fn follow(&self, object: &ObjectName, changes: &Changes) -> Following {
+        let mut followed = self.followed.lock().unwrap();
+        let lease = Arc::new(());
+        followed.retain(|(_, _, held)| held.strong_count() > 0);
+        followed.push((object.clone(), changes.clone(), Arc::downgrade(&lease)));
+        Following::new(lease)
     }
 }
 

@@ -8,3 +8,4 @@ mod contents;
 mod ensure;
 mod fakes;
 mod isolate;
+mod sub_paths;

@@ -2,5 +2,6 @@
 
 mod calls;
 mod feed;
+mod followed;
 mod kubeconfig;
 mod server;

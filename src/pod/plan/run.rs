@@ -11,7 +11,9 @@ use super::{PlanInput, PodPlan, Stage, Step, StopReason};
 use crate::pod::containers::{
     find, host_network, init, kind_of, regular, restart_policy, termination_grace,
 };
+use crate::pod::downward;
 use crate::pod::event::ContainerKind;
+use crate::pod::inputs::MountedVolumes;
 use crate::pod::memory::Progress;
 use crate::pod::model::{WaitOn, Wakeup};
 use crate::pod::observed::{ContainerState, ObservedContainer, ObservedSandbox, SandboxState};
@@ -224,18 +226,34 @@ impl Draft {
             input,
         );
         let volumes = self.progress(&input.memory.volumes, Step::MountVolumes, "volumes", input);
-        if let Some(refresh) = input.memory.volumes.done().and_then(|v| v.refresh_at) {
-            if refresh <= input.now {
-                self.steps.push(Step::MountVolumes);
-            } else {
-                self.waits.push(Wakeup {
-                    at: refresh,
-                    on: WaitOn::VolumeRefresh,
-                    why: "volume contents to be renewed".into(),
-                });
-            }
+        if let Some(mounted) = input.memory.volumes.done() {
+            self.renewal(mounted, input);
         }
         cgroup && volumes
+    }
+
+    /// New contents for mounted volumes, when there are some.
+    fn renewal(&mut self, mounted: &MountedVolumes, input: &PlanInput<'_>) {
+        let wait = |at, why| Wakeup {
+            at,
+            on: WaitOn::VolumeRefresh,
+            why,
+        };
+        if let Some(later) = retry_later(input.memory.volume_renewal.as_ref(), input.now) {
+            let why = format!("volume contents could not be renewed: {}", later.why);
+            self.waits.push(wait(later.at, why));
+            return;
+        }
+        let outdated = mounted.changes != input.memory.volume_changes
+            || mounted.shown != downward::shown(&input.desired.pod);
+        match mounted.refresh_at {
+            Some(at) if !outdated && at > input.now => {
+                self.waits
+                    .push(wait(at, "volume contents to be renewed".into()));
+            }
+            None if !outdated => {}
+            _ => self.steps.push(Step::MountVolumes),
+        }
     }
 
     /// Plans `step` unless it is done or must wait. True when it is done.

@@ -14,6 +14,8 @@ use crate::pod::model::WaitOn;
 use crate::pod::observed::{ContainerStamp, ContainerState, SandboxState};
 use crate::pod::samples::*;
 
+mod renewal;
+
 pub(super) fn decide(
     desired: &DesiredPod,
     observed: &ObservedPod,

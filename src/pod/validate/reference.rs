@@ -1,14 +1,19 @@
 //! Objects of the API that a static pod names.
 //!
 //! A static pod has to start before there is an API server and stay when it is
-//! gone, so it may name none; the list of what counts is upstream's.
+//! gone, so it may name none; the list of what counts is upstream's. On a node
+//! that has no API server, ConfigMaps and Secrets can be files too.
 
 use k8s_openapi::api::core::v1::{Container, PodSpec, Volume, VolumeProjection};
 
-use super::FieldError;
+use super::{FieldError, References};
 
-pub(super) fn check(spec: &PodSpec, errors: &mut Vec<FieldError>) {
+pub(super) fn check(spec: &PodSpec, references: References, errors: &mut Vec<FieldError>) {
     let mut refuse = |path: String, resource: &str| {
+        let kind = resource.split(' ').next().unwrap_or_default();
+        if references == References::Files && matches!(kind, "configmaps" | "secrets") {
+            return;
+        }
         let detail = format!("static pods may not reference {resource}");
         errors.push(FieldError::forbidden(path, &detail));
     };

@@ -18,7 +18,10 @@ fn errors(change: impl FnOnce(&mut Value)) -> Vec<String> {
     change(&mut pod);
     let mut pod = serde_json::from_value(pod).expect("a pod");
     defaults::apply(&mut pod);
-    static_pod(&pod).iter().map(ToString::to_string).collect()
+    static_pod(&pod, References::Forbidden)
+        .iter()
+        .map(ToString::to_string)
+        .collect()
 }
 
 /// Sets the value at a JSON pointer, or appends to a list with `/-`.
@@ -282,6 +285,37 @@ fn a_static_pod_may_not_need_the_api() {
         let expected = format!("{path}: Forbidden: static pods may not reference {resource}");
         assert_eq!(errors(set(pointer, value)), [expected], "{pointer}");
     }
+}
+
+#[test]
+fn on_a_node_of_its_own_a_static_pod_may_name_what_files_can_hold() {
+    let pod: Pod = serde_json::from_value(json!({
+        "metadata": {"name": "p", "namespace": "default", "uid": "u"},
+        "spec": {
+            "containers": [{
+                "name": "c", "image": "i",
+                "envFrom": [{"secretRef": {"name": "s"}}],
+                "env": [{"name": "E", "valueFrom": {"configMapKeyRef": {"name": "c", "key": "k"}}}],
+            }],
+            "volumes": [
+                {"name": "a", "secret": {"secretName": "s"}},
+                {"name": "b", "projected": {"sources": [
+                    {"configMap": {"name": "c"}}, {"serviceAccountToken": {"path": "t"}},
+                ]}},
+            ],
+        },
+    }))
+    .expect("a pod");
+    let paths = |references| -> Vec<String> {
+        let errors = static_pod(&pod, references);
+        let references = errors
+            .iter()
+            .filter(|error| error.to_string().contains("may not reference"));
+        references.map(|error| error.path.clone()).collect()
+    };
+    assert_eq!(paths(References::Forbidden).len(), 5);
+    let token = "spec.volumes[1].projected.sources[1].serviceAccountToken";
+    assert_eq!(paths(References::Files), [token]);
 }
 
 #[test]

@@ -1,36 +1,73 @@
-//! One manifest file's bytes in, one desired pod out: decoding, identity,
-//! defaults, validation. Pure.
+//! One manifest file's bytes in, one desired pod or its data out: decoding,
+//! identity, defaults, validation. Pure.
 
 use std::path::Path;
 use std::sync::Arc;
 
 use jiff::Timestamp;
+use k8s_openapi::api::core::v1::Pod;
 
-use super::decode::{self, Decoded, Finding, Places};
+use super::data::Data;
+use super::decode::{self, Decoded, Finding, Manifest, Places};
 use super::identity;
 use super::problem::Reason;
-use crate::pod::validate::{self, FieldError};
+use super::{Kinds, data};
+use crate::pod::validate::{self, FieldError, References};
 use crate::pod::{DesiredPod, Intent, Origin, defaults};
 
-/// A manifest that can be run.
+/// A manifest that can be used.
 #[derive(Debug)]
 pub(super) struct Compiled {
-    pub pod: DesiredPod,
+    pub what: What,
     /// What in the file has no effect.
     pub warnings: Vec<Finding>,
 }
 
-/// Makes the static pod that a file describes.
+/// What a file says is to be there.
+#[derive(Debug, Clone)]
+pub(super) enum What {
+    Pod(Arc<DesiredPod>),
+    Data(Data),
+}
+
+/// Makes what a file describes: a static pod, or data for static pods.
 ///
 /// # Errors
 /// Everything that keeps the file from being one.
 pub(super) fn compile(
     bytes: &[u8],
+    kinds: Kinds,
     node_name: &str,
     path: &Path,
     seen: Timestamp,
 ) -> Result<Compiled, Vec<Finding>> {
-    let Decoded { pod, unknown } = decode::decode(bytes).map_err(|finding| vec![finding])?;
+    let data = |data: Result<Data, Vec<FieldError>>, warnings| match data {
+        Ok(data) => Ok(Compiled {
+            what: What::Data(data),
+            warnings,
+        }),
+        Err(errors) => Err(locate(bytes, errors)),
+    };
+    match decode::decode(bytes, kinds).map_err(|finding| vec![finding])? {
+        Manifest::Pod(Decoded { object, unknown }) => {
+            let pod = static_pod(object, kinds, node_name, path, seen);
+            Ok(Compiled {
+                what: What::Pod(Arc::new(pod.map_err(|errors| locate(bytes, errors))?)),
+                warnings: unknown,
+            })
+        }
+        Manifest::ConfigMap(Decoded { object, unknown }) => data(data::config_map(object), unknown),
+        Manifest::Secret(Decoded { object, unknown }) => data(data::secret(object), unknown),
+    }
+}
+
+fn static_pod(
+    pod: Pod,
+    kinds: Kinds,
+    node_name: &str,
+    path: &Path,
+    seen: Timestamp,
+) -> Result<DesiredPod, Vec<FieldError>> {
     // Once the node's name is appended, a missing name would no longer show.
     let nameless = pod.metadata.name.as_deref().unwrap_or_default().is_empty();
     let (uid, name, mut pod) = identity::adopt(pod, node_name, path, seen);
@@ -39,22 +76,23 @@ pub(super) fn compile(
     let errors = if nameless {
         vec![FieldError::required("metadata.name", "a pod needs a name")]
     } else {
-        validate::static_pod(&pod)
+        let references = match kinds {
+            Kinds::Pods => References::Forbidden,
+            Kinds::PodsAndData => References::Files,
+        };
+        validate::static_pod(&pod, references)
     };
     if !errors.is_empty() {
-        return Err(locate(bytes, errors));
+        return Err(errors);
     }
-    Ok(Compiled {
-        pod: DesiredPod {
-            uid,
-            name,
-            pod: Arc::new(pod),
-            origin: Origin::Static {
-                path: path.to_owned(),
-            },
-            intent: Intent::Run,
+    Ok(DesiredPod {
+        uid,
+        name,
+        pod: Arc::new(pod),
+        origin: Origin::Static {
+            path: path.to_owned(),
         },
-        warnings: unknown,
+        intent: Intent::Run,
     })
 }
 

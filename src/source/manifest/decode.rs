@@ -1,5 +1,6 @@
-//! Text of a manifest in, pod out: YAML or JSON of exactly one v1 Pod, with
-//! the place of everything that is wrong. Pure.
+//! Text of a manifest in, object out: YAML or JSON of exactly one v1 Pod, or of
+//! one ConfigMap or Secret where these are taken, with the place of everything
+//! that is wrong. Pure.
 //!
 //! As upstream does, fields that the API does not know are accepted; unlike
 //! upstream they are reported. A second document and a key given twice are
@@ -9,12 +10,13 @@
 
 use std::collections::HashMap;
 
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::core::v1::{ConfigMap, Pod, Secret};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer};
 use serde_saphyr::granit_parser::{Event, Parser, Span};
 use serde_saphyr::{Options, Spanned};
 
+use super::Kinds;
 use super::problem::{Position, Reason};
 
 #[cfg(test)]
@@ -29,24 +31,40 @@ pub(super) struct Finding {
 
 /// A manifest that could be read.
 #[derive(Debug)]
-pub(super) struct Decoded {
+pub(super) struct Decoded<T> {
     /// As written: no defaults, no identity.
-    pub pod: Pod,
+    pub object: T,
     /// Fields without meaning, in the order of the text.
     pub unknown: Vec<Finding>,
 }
 
-/// Reads one pod.
+/// What a manifest holds.
+#[derive(Debug)]
+pub(super) enum Manifest {
+    Pod(Decoded<Pod>),
+    ConfigMap(Decoded<ConfigMap>),
+    Secret(Decoded<Secret>),
+}
+
+/// Reads one object.
 ///
 /// # Errors
-/// The first thing that makes the text something other than one v1 Pod.
-pub(super) fn decode(bytes: &[u8]) -> Result<Decoded, Finding> {
+/// The first thing that makes the text something other than one v1 object of
+/// `kinds`.
+pub(super) fn decode(bytes: &[u8], kinds: Kinds) -> Result<Manifest, Finding> {
     let text = std::str::from_utf8(bytes).map_err(|error| Finding {
         position: Some(position_after(&bytes[..error.valid_up_to()])),
         reason: Reason::NotUtf8,
     })?;
-    check_kind(text)?;
-    let documents: Vec<Lenient<Pod>> = parse(text)?;
+    Ok(match check_kind(text, kinds)? {
+        Kind::Pod => Manifest::Pod(object(text)?),
+        Kind::ConfigMap => Manifest::ConfigMap(object(text)?),
+        Kind::Secret => Manifest::Secret(object(text)?),
+    })
+}
+
+fn object<T: DeserializeOwned>(text: &str) -> Result<Decoded<T>, Finding> {
+    let documents: Vec<Lenient<T>> = parse(text)?;
     let Some(Lenient { value, unknown }) = documents.into_iter().next() else {
         return Err(whole_file(Reason::Empty));
     };
@@ -63,7 +81,7 @@ pub(super) fn decode(bytes: &[u8]) -> Result<Decoded, Finding> {
             .collect()
     };
     Ok(Decoded {
-        pod: value,
+        object: value,
         unknown,
     })
 }
@@ -77,7 +95,7 @@ struct Header {
     kind: Option<Spanned<String>>,
 }
 
-fn check_kind(text: &str) -> Result<(), Finding> {
+fn check_kind(text: &str, kinds: Kinds) -> Result<Kind, Finding> {
     let documents: Vec<Spanned<Header>> = parse(text)?;
     let mut documents = documents.into_iter();
     let Some(header) = documents.next() else {
@@ -97,15 +115,36 @@ fn check_kind(text: &str) -> Result<(), Finding> {
     };
     match (&api_version, &kind) {
         (_, None) => Err(not_a_pod(root, "an object without a kind".into())),
-        (_, Some(kind)) if kind.value != "Pod" => {
-            Err(not_a_pod(kind.referenced, format!("kind {}", kind.value)))
+        (version, Some(kind)) => {
+            let Some(taken) = Kind::of(&kind.value, kinds) else {
+                return Err(not_a_pod(kind.referenced, format!("kind {}", kind.value)));
+            };
+            match version {
+                None => Err(not_a_pod(root, "an object without an apiVersion".into())),
+                Some(version) if version.value != "v1" => Err(not_a_pod(
+                    version.referenced,
+                    format!("a {} of apiVersion {}", kind.value, version.value),
+                )),
+                Some(_) => Ok(taken),
+            }
         }
-        (None, _) => Err(not_a_pod(root, "an object without an apiVersion".into())),
-        (Some(version), _) if version.value != "v1" => Err(not_a_pod(
-            version.referenced,
-            format!("a Pod of apiVersion {}", version.value),
-        )),
-        _ => Ok(()),
+    }
+}
+
+enum Kind {
+    Pod,
+    ConfigMap,
+    Secret,
+}
+
+impl Kind {
+    fn of(name: &str, kinds: Kinds) -> Option<Self> {
+        match (name, kinds) {
+            ("Pod", _) => Some(Self::Pod),
+            ("ConfigMap", Kinds::PodsAndData) => Some(Self::ConfigMap),
+            ("Secret", Kinds::PodsAndData) => Some(Self::Secret),
+            _ => None,
+        }
     }
 }
 

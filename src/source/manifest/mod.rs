@@ -17,10 +17,12 @@
 //! |---|---|
 //! | [`notify`] | which names changed |
 //! | [`scan`] | reads them, remembers the last good version of each |
+//! | [`data`] | ConfigMaps and Secrets, where they are taken |
 //! | [`compile`] | bytes → pod: [`decode`], [`identity`], defaults, validation |
 //! | [`problem`] | what can be wrong |
 
 mod compile;
+pub mod data;
 mod decode;
 pub mod identity;
 mod notify;
@@ -37,6 +39,7 @@ use tokio::sync::watch;
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
+use self::data::DataByName;
 use self::notify::{Armed, Listener, Shape};
 use self::scan::{Scanner, Scope};
 use crate::error::chain;
@@ -47,12 +50,23 @@ pub use problem::{Effect, MAX_MANIFEST_BYTES, ManifestProblem, Position, Reason}
 #[cfg(test)]
 mod tests;
 
+/// What may be in the files.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kinds {
+    /// Pods, which may name no objects of the API.
+    Pods,
+    /// Pods, and the ConfigMaps and Secrets that they name: for a node without
+    /// an API server.
+    PodsAndData,
+}
+
 /// Settings of the manifest source.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ManifestConfig {
     /// `staticPodPath`; `None`: there are no static pods.
     pub path: Option<PathBuf>,
     pub node_name: String,
+    pub kinds: Kinds,
     /// `fileCheckFrequency`: how often everything is looked at again.
     pub rescan_every: Duration,
 }
@@ -61,6 +75,8 @@ pub struct ManifestConfig {
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct ManifestSnapshot {
     pub pods: Arc<BTreeMap<PodUid, Arc<DesiredPod>>>,
+    /// ConfigMaps and Secrets.
+    pub data: Arc<DataByName>,
     /// In the order of the files.
     pub problems: Arc<Vec<ManifestProblem>>,
     /// True once the path was read, or found not to exist.
@@ -99,7 +115,11 @@ impl ManifestSource {
     async fn follow(self, path: &Path) {
         // A path that cannot be made absolute is watched as it is.
         let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
-        let mut scanner = Scanner::new(path.clone(), self.config.node_name.clone());
+        let mut scanner = Scanner::new(
+            path.clone(),
+            self.config.kinds,
+            self.config.node_name.clone(),
+        );
         let mut ears = Ears::Deaf { reported: false };
         let mut rescan = tokio::time::interval(self.config.rescan_every);
         rescan.set_missed_tick_behavior(MissedTickBehavior::Delay);

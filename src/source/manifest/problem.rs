@@ -63,6 +63,8 @@ pub enum Reason {
     Invalid(FieldError),
     #[error("pod {name} is already defined by {}", winner.display())]
     DuplicateName { name: PodName, winner: PathBuf },
+    #[error("object {name} is already defined by {}", winner.display())]
+    DuplicateObject { name: String, winner: PathBuf },
     #[error("uid {uid} is already taken by {}", winner.display())]
     DuplicateUid { uid: PodUid, winner: PathBuf },
 }

@@ -17,10 +17,12 @@ use std::time::{Duration, SystemTime};
 use jiff::Timestamp;
 use sha2::{Digest, Sha256};
 
-use super::ManifestSnapshot;
-use super::compile::{self, Compiled};
+use super::compile::{self, Compiled, What};
+use super::data::DataByName;
 use super::decode::Finding;
 use super::problem::{Effect, MAX_MANIFEST_BYTES, ManifestProblem, Reason};
+use super::{Kinds, ManifestSnapshot};
+use crate::apiserver::ObjectName;
 use crate::pod::annotation::CONFIG_SEEN;
 use crate::pod::{DesiredPod, PodName, PodUid};
 
@@ -53,6 +55,7 @@ pub(super) enum Writing {
 pub(super) struct Scanner {
     /// A directory or a file; absolute.
     path: PathBuf,
+    kinds: Kinds,
     node_name: String,
     files: BTreeMap<PathBuf, FileState>,
     /// Why the path itself cannot be listed.
@@ -66,7 +69,7 @@ struct FileState {
     stamp: Option<Stamp>,
     digest: Option<[u8; 32]>,
     /// The newest version that could be used.
-    good: Option<Arc<DesiredPod>>,
+    good: Option<What>,
     /// About the newest version, used or not.
     findings: Vec<Finding>,
     /// Whether the newest version is `good`.
@@ -114,9 +117,10 @@ enum Content {
 }
 
 impl Scanner {
-    pub(super) fn new(path: PathBuf, node_name: String) -> Self {
+    pub(super) fn new(path: PathBuf, kinds: Kinds, node_name: String) -> Self {
         Self {
             path,
+            kinds,
             node_name,
             files: BTreeMap::new(),
             path_problem: None,
@@ -212,7 +216,8 @@ impl Scanner {
             return;
         }
         let known = self.files.get(&path).and_then(|state| state.good.as_ref());
-        let compiled = compile::compile(bytes, &self.node_name, &path, Timestamp::now());
+        let compiled =
+            compile::compile(bytes, self.kinds, &self.node_name, &path, Timestamp::now());
         if compiled.is_err() && writing == Writing::Unknown {
             return;
         }
@@ -221,8 +226,8 @@ impl Scanner {
         state.stamp = stamp;
         state.digest = Some(digest);
         match compiled {
-            Ok(Compiled { pod, warnings }) => {
-                state.good = Some(Arc::new(pod));
+            Ok(Compiled { what, warnings }) => {
+                state.good = Some(what);
                 state.findings = warnings;
                 state.usable = true;
             }
@@ -230,15 +235,37 @@ impl Scanner {
         }
     }
 
-    /// One pod per name and per UID: the first file, by name, wins.
+    /// One pod per name and per UID, one object per name: the first file, by
+    /// name, wins.
     fn snapshot(&self) -> ManifestSnapshot {
         let mut problems: Vec<_> = self.path_problem.iter().cloned().collect();
         let mut pods: BTreeMap<PodUid, Arc<DesiredPod>> = BTreeMap::new();
         let mut names: BTreeMap<&PodName, &PathBuf> = BTreeMap::new();
         let mut uids: BTreeMap<&PodUid, &PathBuf> = BTreeMap::new();
+        let mut data = DataByName::new();
+        let mut owners: BTreeMap<ObjectName, &PathBuf> = BTreeMap::new();
         for (path, state) in &self.files {
             problems.extend(state.problems(path));
-            let Some(pod) = &state.good else { continue };
+            let pod = match &state.good {
+                None => continue,
+                Some(What::Pod(pod)) => pod,
+                Some(What::Data(object)) => {
+                    match data.get(object.name()) {
+                        None => {
+                            owners.insert(object.name().clone(), path);
+                            data.insert(object.name().clone(), object.clone());
+                        }
+                        Some(_) => problems.push(skipped(
+                            path,
+                            Reason::DuplicateObject {
+                                name: object.name().name.clone(),
+                                winner: owners[object.name()].clone(),
+                            },
+                        )),
+                    }
+                    continue;
+                }
+            };
             let clash = if let Some(&winner) = names.get(&pod.name) {
                 Some(Reason::DuplicateName {
                     name: pod.name.clone(),
@@ -251,12 +278,7 @@ impl Scanner {
                 })
             };
             if let Some(reason) = clash {
-                problems.push(ManifestProblem {
-                    path: path.clone(),
-                    position: None,
-                    reason,
-                    effect: Effect::Skipped,
-                });
+                problems.push(skipped(path, reason));
                 continue;
             }
             names.insert(&pod.name, path);
@@ -265,6 +287,7 @@ impl Scanner {
         }
         ManifestSnapshot {
             pods: Arc::new(pods),
+            data: Arc::new(data),
             problems: Arc::new(problems),
             synced: self.synced,
         }
@@ -294,20 +317,28 @@ impl FileState {
     }
 }
 
+/// A good file that another one stands in for.
+fn skipped(path: &Path, reason: Reason) -> ManifestProblem {
+    ManifestProblem {
+        path: path.to_owned(),
+        position: None,
+        reason,
+        effect: Effect::Skipped,
+    }
+}
+
 /// An edit that keeps the UID keeps the pod, and with it the time since when
 /// it is known.
-fn keep_first_sight(mut compiled: Compiled, known: Option<&Arc<DesiredPod>>) -> Compiled {
-    let Some(known) = known.filter(|known| known.uid == compiled.pod.uid) else {
+fn keep_first_sight(mut compiled: Compiled, known: Option<&What>) -> Compiled {
+    let (What::Pod(pod), Some(What::Pod(known))) = (&mut compiled.what, known) else {
         return compiled;
     };
-    let seen = known
-        .pod
-        .metadata
-        .annotations
-        .as_ref()
-        .and_then(|annotations| annotations.get(CONFIG_SEEN));
-    if let Some(seen) = seen {
-        Arc::make_mut(&mut compiled.pod.pod)
+    if known.uid != pod.uid {
+        return compiled;
+    }
+    let annotations = known.pod.metadata.annotations.as_ref();
+    if let Some(seen) = annotations.and_then(|annotations| annotations.get(CONFIG_SEEN)) {
+        Arc::make_mut(&mut Arc::make_mut(pod).pod)
             .metadata
             .annotations
             .get_or_insert_default()

@@ -35,6 +35,7 @@ impl Running {
         let (source, snapshots) = ManifestSource::new(ManifestConfig {
             path: Some(path.clone()),
             node_name: "node".into(),
+            kinds: Kinds::PodsAndData,
             rescan_every,
         });
         let shutdown = CancellationToken::new();
@@ -117,6 +118,41 @@ async fn files_are_followed_as_they_come_change_and_go() {
     run.wait_for_names(&["a"]).await;
     fs::remove_file(run.path.join("a.yaml")).expect("removed");
     run.wait_for_names(&[]).await;
+    run.stop().await;
+}
+
+#[tokio::test]
+async fn data_lies_beside_pods_and_is_followed() {
+    let map = |name: &str, value: &str| {
+        format!(
+            "apiVersion: v1\nkind: ConfigMap\nmetadata: {{name: {name}}}\ndata: {{k: {value}}}\n"
+        )
+    };
+    let value = |snapshot: &ManifestSnapshot| match snapshot.data.values().next() {
+        Some(data::Data::ConfigMap(_, map)) => Some(map.data.as_ref()?["k"].clone()),
+        _ => None,
+    };
+    let mut run = Running::start("", HOUR);
+    run.write("pod.yaml", &manifest("a", "one"));
+    run.write("map.yaml", &map("m", "one"));
+    run.wait_for_names(&["a"]).await;
+    run.wait("the map", |all| value(all).as_deref() == Some("one"))
+        .await;
+    run.write("map.yaml", &map("m", "two"));
+    run.wait("the edit", |all| value(all).as_deref() == Some("two"))
+        .await;
+    run.write("z.yaml", &map("m", "three"));
+    run.wait("a clash", |all| all.problems.len() == 1).await;
+    run.write("map.yaml", &map("../m", "{"));
+    run.wait("a bad edit", |all| all.problems.len() == 2).await;
+    run.wait("what was good stays", |all| {
+        value(all).as_deref() == Some("two")
+    })
+    .await;
+    fs::remove_file(run.path.join("map.yaml")).expect("removed");
+    run.wait("the other", |all| value(all).as_deref() == Some("three"))
+        .await;
+    run.wait_for_names(&["a"]).await;
     run.stop().await;
 }
 
@@ -237,6 +273,7 @@ async fn without_a_path_the_source_is_ready_and_empty() {
     let (source, snapshots) = ManifestSource::new(ManifestConfig {
         path: None,
         node_name: "node".into(),
+        kinds: Kinds::Pods,
         rescan_every: HOUR,
     });
     assert!(snapshots.borrow().synced);

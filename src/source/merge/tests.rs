@@ -61,8 +61,8 @@ fn manifests(names: impl IntoIterator<Item = &'static str>) -> ManifestSnapshot 
     });
     ManifestSnapshot {
         pods: Arc::new(pods.collect()),
-        problems: Arc::default(),
         synced: true,
+        ..ManifestSnapshot::default()
     }
 }
 

@@ -7,4 +7,5 @@ mod life;
 mod probes;
 mod restart;
 mod runtime;
+mod volumes;
 pub(super) mod world;

@@ -19,7 +19,9 @@ use super::super::{
     Admission, AdmissionDeps, COMMANDS, Manager, Metrics, PodsView, ProbeMetrics, Probing,
     StartTurns, WorkerDeps,
 };
-use crate::apiserver::{ApiError, EventRecorder, EventSink, ObjectRefs};
+use crate::apiserver::{
+    ApiError, Changes, EventRecorder, EventSink, Following, ObjectName, ObjectRefs,
+};
 use crate::cgroup::{CgroupError, PodCgroups};
 use crate::pod::admission::{self, NodeView, Support};
 use crate::pod::cgroup::{PodCgroup, QosShares};
@@ -343,6 +345,10 @@ pub(super) fn deleted(pod: &DesiredPod, grace: u64) -> DesiredPod {
 pub(super) struct Disk {
     pub(super) volumes: Mutex<BTreeSet<PodUid>>,
     pub(super) cgroups: Mutex<BTreeSet<PodUid>>,
+    /// Of what all volumes show.
+    pub(super) changes: Changes,
+    /// How many `ensure` calls were good.
+    pub(super) ensures: AtomicUsize,
     /// How many of the next `ensure` calls fail.
     pub(super) failing_ensures: AtomicUsize,
     /// How many of the next `ensure` calls panic.
@@ -370,7 +376,15 @@ impl Volumes for Disk {
             return Err(VolumeError::PodDirectories(std::io::Error::other("full")));
         }
         self.volumes.lock().expect("lock").insert(pod.uid.clone());
-        Ok(MountedVolumes::default())
+        self.ensures.fetch_add(1, Ordering::SeqCst);
+        Ok(MountedVolumes {
+            changes: self.changes.count(),
+            ..MountedVolumes::default()
+        })
+    }
+
+    fn changes(&self, _uid: &PodUid) -> watch::Receiver<u64> {
+        self.changes.subscribe()
     }
 
     async fn container_files(
@@ -466,5 +480,9 @@ impl ObjectRefs for NoObjects {
             handler: "runsc".into(),
             ..RuntimeClass::default()
         }))
+    }
+
+    fn follow(&self, _: &ObjectName, _: &Changes) -> Following {
+        Following::empty()
     }
 }

@@ -23,6 +23,14 @@ spec:
     name: other
 ";
 
+/// Reads one pod, which is all that is taken.
+fn pod(bytes: &[u8]) -> Result<Decoded<Pod>, Finding> {
+    match decode(bytes, Kinds::Pods)? {
+        Manifest::Pod(pod) => Ok(pod),
+        other => panic!("{other:?}"),
+    }
+}
+
 fn shown(finding: &Finding) -> String {
     match finding.position {
         Some(Position { line, column }) => format!("{line}:{column}: {}", finding.reason),
@@ -88,26 +96,26 @@ fn errors_name_their_place() {
         ),
     ];
     for (text, expected) in cases {
-        let finding = decode(text.as_bytes()).expect_err(text);
+        let finding = pod(text.as_bytes()).expect_err(text);
         assert_eq!(shown(&finding), *expected, "{text}");
     }
-    let finding = decode(b"kind: Pod\nname: \xff").expect_err("not UTF-8");
+    let finding = pod(b"kind: Pod\nname: \xff").expect_err("not UTF-8");
     assert_eq!(shown(&finding), "2:7: is not UTF-8 text");
 }
 
 #[test]
 fn yaml_and_json_say_the_same() {
-    let yaml = decode(GOOD.as_bytes()).expect("YAML");
-    let json = serde_json::to_vec_pretty(&yaml.pod).expect("serialisable");
-    let json = decode(&json).expect("JSON");
-    assert_eq!(yaml.pod, json.pod);
+    let yaml = pod(GOOD.as_bytes()).expect("YAML");
+    let json = serde_json::to_vec_pretty(&yaml.object).expect("serialisable");
+    let json = pod(&json).expect("JSON");
+    assert_eq!(yaml.object, json.object);
     assert_eq!((yaml.unknown, json.unknown), (vec![], vec![]));
 }
 
 #[test]
 fn empty_documents_around_the_pod_do_not_count() {
     let text = format!("---\n# from a template\n---\n{GOOD}---\n...\n");
-    decode(text.as_bytes()).expect("one real document");
+    pod(text.as_bytes()).expect("one real document");
 }
 
 #[test]
@@ -130,7 +138,7 @@ spec:
         cpu: 1
     volumMounts: []
 ";
-    let decoded = decode(text.as_bytes()).expect("typos do no harm");
+    let decoded = pod(text.as_bytes()).expect("typos do no harm");
     let unknown: Vec<_> = decoded.unknown.iter().map(shown).collect();
     assert_eq!(
         unknown,
@@ -157,9 +165,9 @@ spec:
   - name: v
     configMap: {name: c, defaultMode: 0400}
 ";
-    let spec = decode(text.as_bytes())
+    let spec = pod(text.as_bytes())
         .expect("decodes")
-        .pod
+        .object
         .spec
         .expect("a spec");
     assert_eq!(spec.host_network, Some(true));
@@ -193,14 +201,14 @@ fn an_alias_bomb_is_refused() {
         let items = vec![previous; 9].join(", ");
         text.push_str(&format!("a{level}: &a{level} [{items}]\n"));
     }
-    let finding = decode(text.as_bytes()).expect_err("too much");
+    let finding = pod(text.as_bytes()).expect_err("too much");
     assert!(matches!(finding.reason, Reason::Syntax(_)), "{finding:?}");
 }
 
 #[test]
 fn deep_nesting_is_refused() {
     let text = format!("kind: Pod\nspec: {}", "[".repeat(100_000));
-    decode(text.as_bytes()).expect_err("too deep");
+    pod(text.as_bytes()).expect_err("too deep");
 }
 
 #[test]
@@ -222,14 +230,14 @@ fn the_nearest_place_is_that_of_what_is_around() {
 proptest! {
     #[test]
     fn arbitrary_bytes_do_not_panic(bytes in prop::collection::vec(any::<u8>(), 0..400)) {
-        let _ = decode(&bytes);
+        let _ = pod(&bytes);
     }
 
     #[test]
     fn arbitrary_yaml_like_text_does_not_panic(
         text in "([a-z]{1,4}|[-:{}\\[\\],&*!|>'\"%@#?~<.0-9 \n\t]|apiVersion: v1\n|kind: Pod\n|spec:\n|  containers:\n|  - name: x\n|---\n){0,60}",
     ) {
-        let _ = decode(text.as_bytes());
+        let _ = pod(text.as_bytes());
         let _ = Places::of(&text);
     }
 
@@ -242,6 +250,6 @@ proptest! {
         let mut bytes = GOOD.as_bytes().to_vec();
         let end = (at + cut).min(bytes.len());
         bytes.splice(at..end, patch);
-        let _ = compile(&bytes, "node", Path::new("/m"), Timestamp::UNIX_EPOCH);
+        let _ = compile(&bytes, Kinds::PodsAndData, "node", Path::new("/m"), Timestamp::UNIX_EPOCH);
     }
 }

@@ -1,8 +1,13 @@
 use super::*;
-use crate::source::manifest::decode;
+use crate::source::manifest::Kinds;
+use crate::source::manifest::decode::{self, Decoded, Manifest};
 
 fn adopted(text: &str, node: &str, path: &str) -> (PodUid, PodName, Pod) {
-    let pod = decode::decode(text.as_bytes()).expect("decodes").pod;
+    let Ok(Manifest::Pod(Decoded { object: pod, .. })) =
+        decode::decode(text.as_bytes(), Kinds::Pods)
+    else {
+        panic!("not a pod: {text}");
+    };
     adopt(pod, node, Path::new(path), Timestamp::UNIX_EPOCH)
 }
 

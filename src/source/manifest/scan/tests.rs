@@ -14,7 +14,7 @@ fn manifest(name: &str) -> String {
 }
 
 fn scanner(dir: &TempDir) -> Scanner {
-    Scanner::new(dir.path().to_owned(), "Node".into())
+    Scanner::new(dir.path().to_owned(), Kinds::Pods, "Node".into())
 }
 
 fn names(snapshot: &ManifestSnapshot) -> Vec<String> {
@@ -252,7 +252,7 @@ fn too_much_is_not_read() {
 fn the_path_may_be_one_file_or_nothing_or_nonsense() {
     let dir = TempDir::new().expect("a directory");
     let path = dir.path().join("pod.yaml");
-    let mut scanner = Scanner::new(path.clone(), "node".into());
+    let mut scanner = Scanner::new(path.clone(), Kinds::Pods, "node".into());
     assert!(scanner.scan(&Scope::All).synced, "no path, no pods, known");
     fs::write(&path, manifest("a")).expect("written");
     assert_eq!(names(&scanner.scan(&Scope::All)), ["a-node"]);
@@ -264,7 +264,7 @@ fn the_path_may_be_one_file_or_nothing_or_nonsense() {
     fs::remove_file(&path).expect("removed");
     assert_eq!(names(&scanner.scan(&Scope::All)), [""; 0]);
 
-    let mut never = Scanner::new("/dev/null".into(), "node".into());
+    let mut never = Scanner::new("/dev/null".into(), Kinds::Pods, "node".into());
     assert!(!never.scan(&Scope::All).synced);
 }
 
