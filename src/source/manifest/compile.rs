@@ -49,7 +49,8 @@ pub(super) fn compile(
         Err(errors) => Err(locate(bytes, errors)),
     };
     match decode::decode(bytes, kinds).map_err(|finding| vec![finding])? {
-        Manifest::Pod(Decoded { object, unknown }) => {
+        Manifest::Pod(decoded) => {
+            let Decoded { object, unknown } = *decoded;
             let pod = static_pod(object, kinds, node_name, path, seen);
             Ok(Compiled {
                 what: What::Pod(Arc::new(pod.map_err(|errors| locate(bytes, errors))?)),

@@ -41,7 +41,7 @@ pub(super) struct Decoded<T> {
 /// What a manifest holds.
 #[derive(Debug)]
 pub(super) enum Manifest {
-    Pod(Decoded<Pod>),
+    Pod(Box<Decoded<Pod>>),
     ConfigMap(Decoded<ConfigMap>),
     Secret(Decoded<Secret>),
 }
@@ -57,7 +57,7 @@ pub(super) fn decode(bytes: &[u8], kinds: Kinds) -> Result<Manifest, Finding> {
         reason: Reason::NotUtf8,
     })?;
     Ok(match check_kind(text, kinds)? {
-        Kind::Pod => Manifest::Pod(object(text)?),
+        Kind::Pod => Manifest::Pod(Box::new(object(text)?)),
         Kind::ConfigMap => Manifest::ConfigMap(object(text)?),
         Kind::Secret => Manifest::Secret(object(text)?),
     })

@@ -26,7 +26,7 @@ spec:
 /// Reads one pod, which is all that is taken.
 fn pod(bytes: &[u8]) -> Result<Decoded<Pod>, Finding> {
     match decode(bytes, Kinds::Pods)? {
-        Manifest::Pod(pod) => Ok(pod),
+        Manifest::Pod(pod) => Ok(*pod),
         other => panic!("{other:?}"),
     }
 }

@@ -1,14 +1,12 @@
 use super::*;
 use crate::source::manifest::Kinds;
-use crate::source::manifest::decode::{self, Decoded, Manifest};
+use crate::source::manifest::decode::{self, Manifest};
 
 fn adopted(text: &str, node: &str, path: &str) -> (PodUid, PodName, Pod) {
-    let Ok(Manifest::Pod(Decoded { object: pod, .. })) =
-        decode::decode(text.as_bytes(), Kinds::Pods)
-    else {
+    let Ok(Manifest::Pod(decoded)) = decode::decode(text.as_bytes(), Kinds::Pods) else {
         panic!("not a pod: {text}");
     };
-    adopt(pod, node, Path::new(path), Timestamp::UNIX_EPOCH)
+    adopt(decoded.object, node, Path::new(path), Timestamp::UNIX_EPOCH)
 }
 
 const WEB: &str = "apiVersion: v1\nkind: Pod\nmetadata: {name: web}\nspec:\n  containers: []\n";
