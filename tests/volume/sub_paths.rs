@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use kubelet::pod::PodUid;
 use kubelet::pod::inputs::SubPath;
@@ -13,7 +13,7 @@ use crate::fakes::{Host, chain, pod};
 use crate::isolate::isolated;
 
 /// Prepares one part of a volume for container `c`.
-async fn part(host: &Host, volume: &PathBuf, path: &str) -> Result<PathBuf, String> {
+async fn part(host: &Host, volume: &Path, path: &str) -> Result<PathBuf, String> {
     let request = ContainerFilesRequest {
         uid: PodUid::from("u1"),
         container: "c".into(),
@@ -22,7 +22,7 @@ async fn part(host: &Host, volume: &PathBuf, path: &str) -> Result<PathBuf, Stri
         sub_paths: vec![SubPath {
             index: 3,
             volume: "v".into(),
-            volume_path: volume.clone(),
+            volume_path: volume.to_owned(),
             path: path.into(),
         }],
     };
