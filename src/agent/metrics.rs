@@ -51,7 +51,7 @@ mod tests {
         runtime::Metrics::new(&mut registry).touch();
         RecorderMetrics::default().register(&mut registry);
         worker::Metrics::new(&mut registry).touch();
-        worker::ProbeMetrics::new(&mut registry).touch();
+        let _kept = worker::ProbeMetrics::new(&mut registry).touch();
         streams::Metrics::new(&mut registry).touch();
         let views = tokio::sync::watch::channel(Arc::new(BTreeMap::new())).1;
         worker::register_gauges(&mut registry, views);

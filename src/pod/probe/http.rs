@@ -207,7 +207,8 @@ fn headers(given: &[HTTPHeader], authority: &str, user_agent: &str) -> Vec<(Stri
     let own = given.iter().filter(|header| {
         let is = |name: &str| header.name.eq_ignore_ascii_case(name);
         let default_is_unwanted = is("Accept") || is("User-Agent");
-        !is("Host") && !(default_is_unwanted && header.value.is_empty())
+        let is_removal = default_is_unwanted && header.value.is_empty();
+        !is("Host") && !is_removal
     });
     all.extend(own.map(|header| (header.name.clone(), header.value.clone())));
     all
