@@ -29,7 +29,6 @@ pub(super) fn open_regular(path: &Path) -> io::Result<File> {
 
 #[cfg(test)]
 mod tests {
-    use std::io::Read;
     use std::os::unix::fs::symlink;
     use std::os::unix::net::UnixListener;
 
@@ -47,11 +46,8 @@ mod tests {
         nix::unistd::mkfifo(&path("fifo"), Mode::S_IRWXU).expect("a FIFO");
         let _socket = UnixListener::bind(path("socket")).expect("a socket");
 
-        let mut text = String::new();
-        let file = open_regular(&path("file"));
-        file.and_then(|mut file| file.read_to_string(&mut text))
-            .expect("a regular file opens");
-        assert_eq!(text, "content");
+        let file = open_regular(&path("file")).expect("a regular file opens");
+        assert_eq!(io::read_to_string(file).expect("text"), "content");
 
         let others = ["link", "dangling", "fifo", "socket", ""].map(path);
         for other in others.into_iter().chain(["/dev/zero".into()]) {
