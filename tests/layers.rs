@@ -71,6 +71,11 @@ const RULES: &[Rule] = &[
         uses: &["pod", "config"],
     },
     Rule {
+        module: "runtime::image::plugin",
+        powers: &[Async, Files, Exec],
+        uses: &["pod", "config"],
+    },
+    Rule {
         module: "volume",
         powers: &[Async, Clock, Files],
         uses: &["pod", "apiserver"],

@@ -23,7 +23,7 @@ use crate::apiserver::{
 use crate::config::{Config, KUBERNETES_VERSION};
 use crate::node::{LeaseTask, NodeDeps, NodeTask};
 use crate::pod::DesiredPods;
-use crate::runtime;
+use crate::runtime::{self, Images};
 use crate::server::HealthCheck;
 use crate::server::explain::ExplainServer;
 use crate::source::manifest::Kinds;
@@ -323,13 +323,18 @@ impl Assembly {
     ///
     /// # Errors
     /// If that fails.
-    pub(super) fn explain(&mut self, pods: PodsView) -> Result<(), StartError> {
-        let server = ExplainServer::bind(&self.config.paths.root_dir, pods).map_err(|source| {
-            StartError::Listen {
-                what: "explain socket",
-                source,
-            }
-        })?;
+    pub(super) fn explain(
+        &mut self,
+        pods: PodsView,
+        images: Arc<dyn Images>,
+    ) -> Result<(), StartError> {
+        let server =
+            ExplainServer::bind(&self.config.paths.root_dir, pods, images).map_err(|source| {
+                StartError::Listen {
+                    what: "explain socket",
+                    source,
+                }
+            })?;
         self.tasks
             .add_fallible("explain", server.run(self.shutdown.outlets.clone()));
         Ok(())

@@ -72,7 +72,7 @@ pub async fn build(config: Config) -> Result<Agent, StartError> {
         manifests,
     });
     let (manager, pods) = workers.await;
-    agent.explain(pods)?;
+    agent.explain(pods, runtime.images.clone())?;
     let served = Served {
         runtime,
         desired,

@@ -2,6 +2,7 @@
 //! only names and units change here.
 
 use std::num::NonZeroUsize;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,7 +17,10 @@ use crate::node::{self, HardEviction, MachineFacts, NodeSettings, Reserved, Thre
 use crate::pod::facts::CgroupFacts;
 use crate::pod::facts::CgroupVersion;
 use crate::pod::quantity::Quantity;
-use crate::runtime::{self, LogRotationSettings, PullRate, RuntimeSettings};
+use crate::runtime::{
+    self, CredentialDirs, CredentialPlugin, ImageSettings, LogRotationSettings, PullRate,
+    RuntimeSettings,
+};
 use crate::server::api::container_logs::StreamChoice;
 use crate::server::api::node_logs::{NodeLogSettings, NodeLogs};
 use crate::stats::{self, CgroupNames, DiskSettings, MachineInfo, StatsSettings};
@@ -57,15 +61,57 @@ pub(super) fn runtime(config: &Config) -> RuntimeSettings {
         request_timeout: config.runtime.request_timeout,
         pod_logs_dir: config.paths.pod_logs_dir.clone(),
         container_links_dir: CONTAINER_LINKS.into(),
-        max_parallel_pulls: config
-            .images
+        images: images(config),
+        relist_period: RELIST_PERIOD,
+    }
+}
+
+fn images(config: &Config) -> ImageSettings {
+    let from = &config.images;
+    ImageSettings {
+        max_parallel_pulls: from
             .max_parallel_pulls
             .and_then(|max| NonZeroUsize::try_from(max).ok()),
-        pull_rate: config.images.pull_rate.map(|limit| PullRate {
+        pull_rate: from.pull_rate.map(|limit| PullRate {
             per_second: limit.per_second,
             burst: std::num::NonZeroU32::new(limit.burst).unwrap_or(limit.per_second),
         }),
-        relist_period: RELIST_PERIOD,
+        credential_plugins: from
+            .credential_providers
+            .iter()
+            .map(|provider| CredentialPlugin {
+                name: provider.name.clone(),
+                directory: provider.directory.clone(),
+                args: provider.args.clone(),
+                env: provider.env.clone(),
+                match_images: provider.match_images.clone(),
+                default_cache: provider.default_cache,
+                api_version: provider.api_version.clone(),
+            })
+            .collect(),
+        credential_dirs: credential_dirs(&config.paths.root_dir),
+        records: config.paths.root_dir.join("image_manager"),
+        verification: from.verification.clone(),
+    }
+}
+
+/// Where upstream looks for credentials: the agent's own directory, the working
+/// directory, its user's, and the root.
+fn credential_dirs(root_dir: &Path) -> CredentialDirs {
+    let home = std::env::home_dir();
+    let docker = home.iter().map(|home| home.join(".docker"));
+    let here = || PathBuf::from(".");
+    CredentialDirs {
+        config_json: [root_dir.to_owned(), here()]
+            .into_iter()
+            .chain(docker)
+            .chain([PathBuf::from("/.docker")])
+            .collect(),
+        docker_cfg: [root_dir.to_owned(), here()]
+            .into_iter()
+            .chain(home.clone())
+            .chain([PathBuf::from("/")])
+            .collect(),
     }
 }
 

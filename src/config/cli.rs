@@ -131,6 +131,12 @@ pub(super) struct NodeFlags {
         help_heading = "Process"
     )]
     pub(super) root_dir: PathBuf,
+    /// CredentialProviderConfig file, or directory of such files
+    #[arg(long, value_name = "PATH", help_heading = "Process")]
+    pub(super) image_credential_provider_config: Option<String>,
+    /// Directory of the credential provider plugins
+    #[arg(long, value_name = "DIR", help_heading = "Process")]
+    pub(super) image_credential_provider_bin_dir: Option<String>,
     /// Cgroup of the container runtime
     #[arg(long, value_name = "CGROUP", help_heading = "Process")]
     pub(super) runtime_cgroups: Option<String>,

@@ -169,7 +169,7 @@ pub(super) fn parse(text: &str, file: &Path) -> Result<Node, Vec<ConfigError>> {
 }
 
 /// The parser's message without the position it appends; the position is printed up front.
-fn message(error: &serde_saphyr::Error) -> String {
+pub(super) fn message(error: &serde_saphyr::Error) -> String {
     if let serde_saphyr::Error::MultipleDocuments { .. } = error.without_snippet() {
         return "there is more than one document".to_owned();
     }

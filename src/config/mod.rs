@@ -18,6 +18,7 @@
 //! ([`Origin`]), through all layers, and all errors are reported together.
 
 mod cli;
+mod credential_providers;
 mod defaults;
 mod document;
 mod duration;
@@ -38,6 +39,8 @@ mod validate;
 mod tests;
 
 pub use cli::{Cli, CliError, ExplainArgs, KUBERNETES_VERSION, OutputFormat, PodName, RunArgs};
+pub use credential_providers::CredentialProvider;
+pub use duration::GoDuration;
 pub use error::{ConfigError, ConfigErrors, ConfigWarning, Origin, Problem};
 pub use gates::FeatureGates;
 pub use load::{Loaded, load, load_for_host};

@@ -13,6 +13,7 @@ use std::time::Duration;
 use k8s_openapi::api::core::v1::Taint;
 use serde::Serialize;
 
+use super::credential_providers::CredentialProvider;
 use super::duration::{as_go_string, option_as_go_string};
 use super::gates::FeatureGates;
 
@@ -187,6 +188,8 @@ pub struct ImageConfig {
     pub pull_rate: Option<RateLimit>,
     /// When an image already on the node still needs its pull credentials checked.
     pub verification: ImageVerification,
+    /// Programs that are asked for registry credentials.
+    pub credential_providers: Vec<CredentialProvider>,
     /// Images younger than this are never collected.
     #[serde(serialize_with = "as_go_string")]
     pub gc_min_age: Duration,

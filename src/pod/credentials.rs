@@ -1,8 +1,9 @@
-//! Registry credentials out of a pod's `imagePullSecrets`.
+//! Registry credentials, and to which images they apply.
 //!
 //! In: secrets of the types `kubernetes.io/dockerconfigjson` and
-//! `kubernetes.io/dockercfg`, and an image. Out: the credentials that apply to
-//! the image, the most specific entry first.
+//! `kubernetes.io/dockercfg`, files of the same forms, or entries of a
+//! credential provider; and an image. Out: the credentials that apply to the
+//! image, the most specific entry first.
 
 use std::collections::BTreeMap;
 
@@ -12,7 +13,7 @@ use k8s_openapi::api::core::v1::Secret;
 use serde::Deserialize;
 
 use super::reference::{DEFAULT_REGISTRY, ImageReference};
-use super::spec::RegistryAuth;
+use super::spec::{PullCredential, RegistryAuth, SecretId};
 
 const TYPE_CONFIG_JSON: &str = "kubernetes.io/dockerconfigjson";
 const KEY_CONFIG_JSON: &str = ".dockerconfigjson";
@@ -37,6 +38,25 @@ pub enum CredentialsError {
     Auth { secret: String, registry: String },
 }
 
+/// A file of the node that is no registry configuration. Contents are not
+/// repeated.
+#[derive(Debug, thiserror::Error)]
+pub enum CredentialFileError {
+    #[error("not a registry configuration")]
+    Json(#[source] serde_json::Error),
+    #[error("the auth field of {registry:?} is not base64(username:password)")]
+    Auth { registry: String },
+}
+
+/// The two forms of a registry configuration.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CredentialFile {
+    /// `config.json`: entries below `auths`.
+    ConfigJson,
+    /// `.dockercfg`: just the entries.
+    DockerCfg,
+}
+
 #[derive(Deserialize)]
 struct ConfigJson {
     #[serde(default)]
@@ -57,7 +77,7 @@ struct Entry {
 /// Credentials by the registry (and path) they are for.
 #[derive(Default)]
 pub struct Keyring {
-    entries: BTreeMap<String, Vec<RegistryAuth>>,
+    entries: BTreeMap<String, Vec<PullCredential>>,
 }
 
 impl Keyring {
@@ -74,19 +94,56 @@ impl Keyring {
                     secret: name(secret),
                     registry: registry.clone(),
                 })?;
-                let key = key(&registry);
-                keyring.entries.entry(key).or_default().push(auth);
+                keyring.add(&registry, auth, Some(id(secret)));
             }
         }
         Ok(keyring)
     }
 
+    /// The credentials in a file of the node.
+    ///
+    /// # Errors
+    /// If the file does not hold what its form says.
+    pub fn of_file(form: CredentialFile, content: &[u8]) -> Result<Self, CredentialFileError> {
+        let entries: BTreeMap<String, Entry> = match form {
+            CredentialFile::ConfigJson => serde_json::from_slice::<ConfigJson>(content)
+                .map(|config| config.auths.unwrap_or_default()),
+            CredentialFile::DockerCfg => serde_json::from_slice(content),
+        }
+        .map_err(CredentialFileError::Json)?;
+        let mut keyring = Self::default();
+        for (registry, entry) in entries {
+            match entry.decode() {
+                Some(auth) => keyring.add(&registry, auth, None),
+                None => return Err(CredentialFileError::Auth { registry }),
+            }
+        }
+        Ok(keyring)
+    }
+
+    /// Credentials of the node by the place they are for.
+    pub fn of_node<'a>(entries: impl Iterator<Item = (&'a str, RegistryAuth)>) -> Self {
+        let mut keyring = Self::default();
+        for (registry, auth) in entries {
+            keyring.add(registry, auth, None);
+        }
+        keyring
+    }
+
+    fn add(&mut self, registry: &str, auth: RegistryAuth, secret: Option<SecretId>) {
+        let credential = PullCredential { auth, secret };
+        self.entries
+            .entry(key(registry))
+            .or_default()
+            .push(credential);
+    }
+
     /// What applies to an image; entries in reverse order of their names, so
     /// that a longer path comes before its own beginning.
     #[must_use]
-    pub fn lookup(&self, image: &ImageReference) -> Vec<RegistryAuth> {
-        let target = format!("{}/{}", image.registry, image.repository);
-        let matching: Vec<RegistryAuth> = self
+    pub fn lookup(&self, image: &ImageReference) -> Vec<PullCredential> {
+        let target = image.name();
+        let matching: Vec<PullCredential> = self
             .entries
             .iter()
             .rev()
@@ -103,6 +160,14 @@ impl Keyring {
 
 fn name(secret: &Secret) -> String {
     secret.metadata.name.clone().unwrap_or_default()
+}
+
+fn id(secret: &Secret) -> SecretId {
+    SecretId {
+        uid: secret.metadata.uid.clone().unwrap_or_default(),
+        namespace: secret.metadata.namespace.clone().unwrap_or_default(),
+        name: name(secret),
+    }
 }
 
 fn entries(secret: &Secret) -> Result<BTreeMap<String, Entry>, CredentialsError> {
@@ -175,7 +240,8 @@ fn split_host(place: &str) -> (&str, &str) {
 
 /// Whether an entry is for an image: the host's labels match as globs, the
 /// port is the same, the path begins with the entry's.
-fn applies(entry: &str, image: &str) -> bool {
+#[must_use]
+pub fn applies(entry: &str, image: &str) -> bool {
     let ((entry_host, entry_path), (host, path)) = (split_host(entry), split_host(image));
     let ((entry_host, entry_port), (host, port)) = (split_port(entry_host), split_port(host));
     let (patterns, labels) = (entry_host.split('.'), host.split('.'));

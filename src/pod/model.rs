@@ -197,6 +197,15 @@ pub enum WaitingReason {
 }
 
 impl WaitingReason {
+    /// Whether an image was asked for at a registry, in vain.
+    #[must_use]
+    pub fn is_failed_pull(self) -> bool {
+        matches!(
+            self,
+            Self::ErrImagePull | Self::RegistryUnavailable | Self::SignatureValidationFailed
+        )
+    }
+
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {

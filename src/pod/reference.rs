@@ -57,6 +57,12 @@ pub enum ReferenceError {
 }
 
 impl ImageReference {
+    /// Registry and repository: which image, without saying which version.
+    #[must_use]
+    pub fn name(&self) -> String {
+        format!("{}/{}", self.registry, self.repository)
+    }
+
     /// Whether neither tag nor digest says which image: it is `latest` then.
     #[must_use]
     pub fn is_unversioned(&self) -> bool {

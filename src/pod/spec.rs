@@ -224,9 +224,27 @@ pub struct ImageRequest {
     /// Sandbox facts that some runtimes want with a pull.
     pub pod: PodName,
     pub runtime_handler: String,
-    /// Registry credentials that apply, best match first; empty: anonymous.
+    /// Registry credentials of the pod's own that apply, best match first. The
+    /// node's come after them.
     #[serde(skip)]
-    pub credentials: Vec<RegistryAuth>,
+    pub credentials: Vec<PullCredential>,
+}
+
+/// Registry credentials, and whose they are.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PullCredential {
+    pub auth: RegistryAuth,
+    /// The pull secret that holds them; `None`: they are the node's, and good
+    /// for every pod.
+    pub secret: Option<SecretId>,
+}
+
+/// A secret among all that ever were.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SecretId {
+    pub uid: String,
+    pub namespace: String,
+    pub name: String,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]

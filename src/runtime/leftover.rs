@@ -157,7 +157,7 @@ fn if_there<T>(answer: Result<T, Status>) -> Result<Option<T>, Status> {
 }
 
 /// The request in the containerd namespace that CRI uses.
-fn of_cri<T>(message: T) -> Request<T> {
+pub(super) fn of_cri<T>(message: T) -> Request<T> {
     let mut request = Request::new(message);
     let namespace = MetadataValue::from_static(NAMESPACE);
     request

@@ -53,14 +53,15 @@ use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
 pub use error::{ExecError, ImageError, RuntimeError};
+pub use image::{CredentialDirs, CredentialPlugin};
 pub use metrics::Metrics;
 pub use port::{
-    ConditionFailure, DiskUsage, ExecOutput, ImageDisk, ImageProgressEvent, Images, KnownPods,
-    LocalImage, Observer, RUNTIME_DOWN, RuntimeHandler, RuntimeHealth, Sandboxes, StdStreams,
-    StreamUrl, Streaming, Usage,
+    ConditionFailure, DiskUsage, ExecOutput, FetchProgress, ImageDisk, ImageProgressEvent, Images,
+    KnownPods, LocalImage, Observer, RUNTIME_DOWN, RunningPull, RunningPulls, RuntimeHandler,
+    RuntimeHealth, Sandboxes, StdStreams, StreamUrl, Streaming, Usage,
 };
 pub use rotate::{Form, LogRotationSettings, LogRotationTask, RotatedLog, Stamp};
-pub use settings::{PullRate, RuntimeSettings};
+pub use settings::{ImageSettings, PullRate, RuntimeSettings};
 
 #[cfg(doc)]
 use crate::pod::ObservedPod;
@@ -140,9 +141,10 @@ impl Tasks {
 pub fn connect(settings: &RuntimeSettings, metrics: &Metrics) -> (Handles, Tasks) {
     let channel = client::channel(&settings.endpoint);
     let images = settings.image_endpoint.as_deref();
+    let images = images.map_or_else(|| channel.clone(), client::channel);
     let client = CriClient::new(
         channel.clone(),
-        images.map_or_else(|| channel.clone(), client::channel),
+        images.clone(),
         settings.request_timeout,
         metrics.clone(),
     );
@@ -160,7 +162,12 @@ pub fn connect(settings: &RuntimeSettings, metrics: &Metrics) -> (Handles, Tasks
             logs,
             Leftovers::new(channel.clone()),
         )),
-        images: Arc::new(CriImages::new(client.clone(), settings, pulled.clone())),
+        images: Arc::new(CriImages::new(
+            client.clone(),
+            images,
+            settings,
+            pulled.clone(),
+        )),
         observer: Arc::clone(&observations) as Arc<dyn Observer>,
         streaming: Arc::new(client.clone()),
         usage: Arc::new(CriUsage {

@@ -61,6 +61,57 @@ pub trait Images: Send + Sync {
         request: &ImageRequest,
         progress: &(dyn Fn(ImageProgressEvent) + Send + Sync),
     ) -> Result<PresentImage, ImageError>;
+    /// The pulls under way, and how far they have come just now.
+    async fn pulls(&self) -> RunningPulls;
+}
+
+/// The pulls under way. The runtime's store does not tell for which image it
+/// fetches what, so the progress is that of all together.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct RunningPulls {
+    pub pulls: Vec<RunningPull>,
+    /// `None`: nothing is fetched, or the runtime does not tell.
+    pub fetched: Option<FetchProgress>,
+}
+
+/// A pull that somebody waits for.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RunningPull {
+    /// As the pod has it.
+    pub image: String,
+    pub pods: Vec<PodName>,
+    pub since: jiff::Timestamp,
+    /// Whether it has had its turn; until then it waits for others.
+    pub begun: bool,
+}
+
+/// What is being written to the runtime's store. Finished parts are not in it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize)]
+pub struct FetchProgress {
+    /// Layers and manifests.
+    pub parts: usize,
+    /// Bytes that are there.
+    pub bytes: u64,
+    /// Bytes of these parts when they are done, as far as known.
+    pub total_bytes: u64,
+}
+
+impl std::fmt::Display for FetchProgress {
+    /// `2 parts, 1.5 of 30.0 MiB`.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let tenths = |bytes: u64| {
+            let tenths = bytes.saturating_mul(10) >> 20;
+            format!("{}.{}", tenths / 10, tenths % 10)
+        };
+        let plural = if self.parts == 1 { "" } else { "s" };
+        write!(
+            f,
+            "{} part{plural}, {} of {} MiB",
+            self.parts,
+            tenths(self.bytes),
+            tenths(self.total_bytes)
+        )
+    }
 }
 
 /// What [`Images::ensure_image`] reports while it works.
@@ -69,6 +120,13 @@ pub enum ImageProgressEvent {
     /// A pull is about to begin (or is queued).
     Pulling,
     AlreadyPresent,
+    /// It takes long.
+    Underway {
+        /// With the wait for a turn.
+        elapsed: Duration,
+        /// Of all pulls together; `None`: not known.
+        fetched: Option<FetchProgress>,
+    },
     Pulled {
         took: Duration,
         took_with_wait: Duration,

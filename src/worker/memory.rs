@@ -99,7 +99,7 @@ fn pulled(
         Err(error) => error,
     };
     let previous = entry.pull_failure.as_ref().map(|f| &f.failure);
-    let again = previous.is_some() && error.reason == WaitingReason::ErrImagePull;
+    let again = previous.is_some() && error.reason.is_failed_pull();
     let mut failed = failed(previous, error, Pauses::IMAGE, now);
     if again {
         failed.failure.message = format!(

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use kubelet::config::ImageVerification;
 use kubelet::pod::spec::{
     ContainerSecurity, ContainerSpec, DnsSpec, GroupsPolicy, ImageId, ImageRequest, LinuxResources,
     MountPropagation, MountSpec, NamespaceMode, Namespaces, PullPolicy, RunAs, SandboxSpec,
@@ -14,7 +15,7 @@ use kubelet::pod::stamp::{
     LABEL_POD_NAME, LABEL_POD_NAMESPACE, LABEL_POD_UID,
 };
 use kubelet::pod::{ContainerId, ObservedPod, PodName, PodUid, SandboxId};
-use kubelet::runtime::{Handles, Metrics, RuntimeSettings, connect};
+use kubelet::runtime::{CredentialDirs, Handles, ImageSettings, Metrics, RuntimeSettings, connect};
 use prometheus_client::registry::Registry;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -51,8 +52,14 @@ impl Node {
             request_timeout,
             pod_logs_dir: containerd.path("pods"),
             container_links_dir: containerd.path("links"),
-            max_parallel_pulls: None,
-            pull_rate: None,
+            images: ImageSettings {
+                max_parallel_pulls: None,
+                pull_rate: None,
+                credential_plugins: Vec::new(),
+                credential_dirs: CredentialDirs::default(),
+                records: containerd.path("image_manager"),
+                verification: ImageVerification::Never,
+            },
             relist_period: NEVER,
         };
         let (handles, tasks) = connect(&settings, &Metrics::new(&mut Registry::default()));

@@ -218,8 +218,6 @@ pub(super) const IGNORED: &[&str] = &[
     "experimental-mounter-path",
     "global-housekeeping-interval",
     "housekeeping-interval",
-    "image-credential-provider-bin-dir",
-    "image-credential-provider-config",
     "log-cadvisor-usage",
     "machine-id-file",
     "max-housekeeping-interval",

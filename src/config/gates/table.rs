@@ -77,7 +77,7 @@ pub(super) const NODE: &[GateSpec] = &[
     alpha("InPlacePodVerticalScalingExclusiveMemory", Absent),
     beta("InPlacePodVerticalScalingInitContainers", true, Absent),
     beta("KubeletCrashLoopBackOffMax", true, Switch),
-    beta("KubeletEnsureSecretPulledImages", true, Absent),
+    beta("KubeletEnsureSecretPulledImages", true, Switch),
     alpha("KubeletInUserNamespace", Absent),
     deprecated("KubeletPodResourcesListUseActivePods", true, Absent),
     deprecated("KubeletRegistrationGetOnExistsOnly", false, Absent),

@@ -46,7 +46,7 @@ pub(super) fn config(inputs: &Inputs<'_>, problems: &mut Problems) -> Config {
         api: node::api(raw, flags, problems),
         source: source(raw, problems),
         runtime: pods::runtime(raw, flags, problems),
-        images: pods::images(raw, problems),
+        images: pods::images(inputs, problems),
         pod: pods::pod(raw, problems),
         dns: pods::dns(raw, problems),
         cgroup: node::cgroup(raw, problems),

@@ -4,6 +4,7 @@ use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 
 use super::super::cli::{NodeFlags, given};
+use super::super::credential_providers;
 use super::super::duration::GoDuration;
 use super::super::raw::KubeletConfiguration;
 use super::super::schema::Setting;
@@ -11,8 +12,9 @@ use super::super::sections::{
     ContainerLogConfig, DnsConfig, ImageConfig, ImageVerification, PodConfig, RuntimeConfig,
     SwapBehavior,
 };
-use super::{Problems, file_path, text};
+use super::{Inputs, Problems, file_path, text};
 use crate::pod::quantity::Quantity;
+use crate::pod::reference::ImageReference;
 
 /// User-namespace ranges come in multiples of this many ids.
 const USER_NAMESPACE_UNIT: i64 = 65_536;
@@ -50,11 +52,22 @@ fn socket(setting: &Setting<String>, problems: &mut Problems) -> PathBuf {
     PathBuf::from(path)
 }
 
-pub(super) fn images(raw: &KubeletConfiguration, problems: &mut Problems) -> ImageConfig {
+pub(super) fn images(inputs: &Inputs<'_>, problems: &mut Problems) -> ImageConfig {
+    let raw = inputs.raw;
     ImageConfig {
         max_parallel_pulls: max_parallel_pulls(raw, problems),
         pull_rate: problems.rate(&raw.registry_pull_qps, &raw.registry_burst),
-        verification: verification(raw, problems),
+        verification: match verification(raw, problems) {
+            _ if !inputs.gates.enabled("KubeletEnsureSecretPulledImages") => {
+                ImageVerification::Never
+            }
+            verification => verification,
+        },
+        credential_providers: credential_providers::load(
+            given(&inputs.flags.image_credential_provider_config),
+            given(&inputs.flags.image_credential_provider_bin_dir),
+            &mut problems.0,
+        ),
         gc_min_age: problems.period(&raw.image_minimum_gc_age),
         gc_max_age: Some(problems.period(&raw.image_maximum_gc_age)).filter(|age| !age.is_zero()),
         gc_high_threshold_percent: problems.percent(&raw.image_gc_high_threshold_percent),
@@ -102,12 +115,38 @@ fn verification(raw: &KubeletConfiguration, problems: &mut Problems) -> ImageVer
         .one_of(policy, &choices)
         .unwrap_or(ImageVerification::Always);
     let uses_list = matches!(verification, ImageVerification::NeverForAllowlisted(_));
+    for pattern in allowlist.get() {
+        if let Err(why) = allowlist_pattern(&pattern) {
+            problems.add(allowlist.invalid(format!("{pattern:?}: {why}")));
+        }
+    }
     if !uses_list && !allowlist.get().is_empty() {
         problems.add(allowlist.invalid(
             "needs imagePullCredentialsVerificationPolicy \"NeverVerifyAllowlistedImages\"",
         ));
     }
     verification
+}
+
+/// A whole name of an image without its version, or the beginning of one up to `/*`.
+fn allowlist_pattern(pattern: &str) -> Result<(), String> {
+    if let Some(prefix) = pattern.strip_suffix("/*") {
+        let is_plain = !prefix.contains(|c: char| c == '*' || c.is_whitespace());
+        return if prefix.is_empty() || !is_plain {
+            Err("must name a registry before its \"/*\", and have no other \"*\"".to_owned())
+        } else {
+            Ok(())
+        };
+    }
+    let image: ImageReference = pattern.parse().map_err(|error| format!("{error}"))?;
+    if image.name() == pattern {
+        Ok(())
+    } else {
+        Err(format!(
+            "must be a full name without tag and digest, like {:?}",
+            image.name()
+        ))
+    }
 }
 
 pub(super) fn pod(raw: &KubeletConfiguration, problems: &mut Problems) -> PodConfig {

@@ -217,7 +217,7 @@ const RULES: &[(&str, &[&str], &str)] = &[
         "enableSystemLogQuery: needs enableSystemLogHandler",
     ),
     (
-        "preloadedImagesVerificationAllowlist: [a]",
+        "preloadedImagesVerificationAllowlist: [docker.io/library/a]",
         &[],
         "preloadedImagesVerificationAllowlist: needs imagePullCredentialsVerificationPolicy \"NeverVerifyAllowlistedImages\"",
     ),

@@ -84,9 +84,9 @@ fn image_verification() {
     assert_eq!(
         of(
             "imagePullCredentialsVerificationPolicy: NeverVerifyAllowlistedImages\n\
-             preloadedImagesVerificationAllowlist: [a/b]"
+             preloadedImagesVerificationAllowlist: [docker.io/a/b]"
         ),
-        ImageVerification::NeverForAllowlisted(vec!["a/b".to_owned()])
+        ImageVerification::NeverForAllowlisted(vec!["docker.io/a/b".to_owned()])
     );
 }
 

@@ -28,7 +28,7 @@ fn config_json(auths: &str) -> Secret {
 fn users(secrets: &[Secret], image: &str) -> Vec<String> {
     let keyring = Keyring::new(secrets.iter()).unwrap();
     let found = keyring.lookup(&image.parse().unwrap());
-    found.into_iter().map(|auth| auth.username).collect()
+    found.into_iter().map(|found| found.auth.username).collect()
 }
 
 fn user_of(entry: &str, image: &str) -> bool {
@@ -108,7 +108,10 @@ fn user_and_password_are_decoded() {
             .unwrap()
             .lookup(&"r.example/a".parse().unwrap());
         assert_eq!(
-            (auth[0].username.as_str(), auth[0].password.as_str()),
+            (
+                auth[0].auth.username.as_str(),
+                auth[0].auth.password.as_str()
+            ),
             (username, password)
         );
     }

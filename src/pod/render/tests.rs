@@ -564,7 +564,7 @@ fn pull_secrets_that_exist_are_used() {
     };
     let with_auth = request("image: r.example/app", &refs).unwrap();
     assert_eq!(with_auth.credentials.len(), 1);
-    assert_eq!(with_auth.credentials[0].username, "u");
+    assert_eq!(with_auth.credentials[0].auth.username, "u");
     assert!(
         request("image: nginx", &refs)
             .unwrap()

@@ -19,7 +19,7 @@ use crate::pod::{
 };
 use crate::runtime::{
     DiskUsage, ImageDisk, ImageError, ImageProgressEvent, Images, KnownPods, Observer,
-    RuntimeError, RuntimeHealth, Sandboxes, Usage,
+    RunningPulls, RuntimeError, RuntimeHealth, Sandboxes, Usage,
 };
 
 /// Size reported for every image, bytes.
@@ -281,6 +281,10 @@ impl Images for FakeRuntime {
             size: IMAGE_SIZE,
         });
         Ok(image)
+    }
+
+    async fn pulls(&self) -> RunningPulls {
+        RunningPulls::default()
     }
 }
 

@@ -6,21 +6,25 @@ use crate::pod::reference::ImageReference;
 
 const DEFAULT_TAG: &str = ":latest";
 
-/// The name as given, with the default tag if it has neither tag nor digest.
-/// The registry is not filled in: that is for the runtime to decide.
-pub(super) fn with_default_tag(image: &str) -> Result<String, ImageError> {
-    let reference: ImageReference = image.parse().map_err(|error| ImageError {
+/// The name's parts.
+pub(super) fn parse(image: &str) -> Result<ImageReference, ImageError> {
+    image.parse().map_err(|error| ImageError {
         reason: WaitingReason::InvalidImageName,
         message: format!(
             "Failed to apply default image tag \"{image}\": \
              couldn't parse image name \"{image}\": {error}"
         ),
-    })?;
-    Ok(if reference.is_unversioned() {
+    })
+}
+
+/// The name as given, with the default tag if it has neither tag nor digest.
+/// The registry is not filled in: that is for the runtime to decide.
+pub(super) fn with_default_tag(image: &str, reference: &ImageReference) -> String {
+    if reference.is_unversioned() {
         format!("{image}{DEFAULT_TAG}")
     } else {
         image.to_owned()
-    })
+    }
 }
 
 #[cfg(test)]
@@ -46,14 +50,15 @@ mod tests {
             ),
         ];
         for (given, expected) in cases {
-            assert_eq!(with_default_tag(given), Ok(expected), "{given}");
+            let reference = parse(given).expect(given);
+            assert_eq!(with_default_tag(given, &reference), expected);
         }
     }
 
     #[test]
     fn a_bad_name_is_an_error_of_its_own_kind() {
         for given in ["", "UPPER", "a b", "busybox:", "busybox@sha256:12", "-x"] {
-            let error = with_default_tag(given).expect_err(given);
+            let error = parse(given).expect_err(given);
             assert_eq!(error.reason, WaitingReason::InvalidImageName, "{given}");
             assert!(error.message.contains(given), "{}", error.message);
         }

@@ -1,22 +1,23 @@
-//! Pulls: shared when equal, capped in number and rate, and given up when
-//! nobody waits for them any more.
+//! Pulls: shared when equal, capped in number and rate, in turns between pods,
+//! and given up when nobody waits for them any more.
 
 use std::num::NonZeroUsize;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use futures::FutureExt;
 use futures::future::{BoxFuture, Shared, WeakShared};
 use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
-use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
 use super::super::client::CriClient;
 use super::super::settings::PullRate;
-use super::super::{ImageError, cri, encode};
+use super::super::{ImageError, RunningPull, cri, encode};
+use super::turns::Turns;
 use super::{present, text};
-use crate::pod::WaitingReason;
-use crate::pod::spec::{PresentImage, RegistryAuth};
+use crate::pod::spec::{PresentImage, PullCredential};
+use crate::pod::{PodName, WaitingReason};
 
 /// Starts of runtime errors that are reasons of their own; CRI fixes them.
 const TELLING_PREFIXES: [(&str, WaitingReason, &str); 2] = [
@@ -37,12 +38,14 @@ const TELLING_PREFIXES: [(&str, WaitingReason, &str); 2] = [
 pub(super) struct Order {
     pub(super) spec: cri::ImageSpec,
     /// Tried one after the other; none: anonymous.
-    pub(super) credentials: Vec<RegistryAuth>,
+    pub(super) credentials: Vec<PullCredential>,
 }
 
 #[derive(Debug, Clone)]
 pub(super) struct Pulled {
     pub(super) image: PresentImage,
+    /// The credentials that worked; `None`: anonymously.
+    pub(super) used: Option<PullCredential>,
     /// Bytes.
     pub(super) size: u64,
     /// Without the wait for a turn.
@@ -55,13 +58,23 @@ pub(super) struct Puller {
     desk: Arc<Desk>,
     /// Pulls that somebody may still wait for. The waiters own the pull, so
     /// one that all of them left ends by itself.
-    under_way: Mutex<Vec<(Order, WeakShared<Pull>)>>,
+    under_way: Mutex<Vec<UnderWay>>,
+}
+
+struct UnderWay {
+    order: Order,
+    /// For which pods, in the order in which they came. One that leaves stays.
+    pods: Vec<PodName>,
+    since: jiff::Timestamp,
+    /// Whether it has had its turn.
+    begun: Arc<AtomicBool>,
+    pull: WeakShared<Pull>,
 }
 
 /// What a pull needs to run.
 struct Desk {
     client: CriClient,
-    turns: Option<Semaphore>,
+    turns: Option<Turns>,
     rate: Option<DefaultDirectRateLimiter>,
 }
 
@@ -77,7 +90,7 @@ impl Puller {
         Self {
             desk: Arc::new(Desk {
                 client,
-                turns: max_parallel.map(|max| Semaphore::new(max.get())),
+                turns: max_parallel.map(Turns::new),
                 rate,
             }),
             under_way: Mutex::default(),
@@ -85,40 +98,78 @@ impl Puller {
     }
 
     /// Joins an equal pull or begins one.
-    pub(super) async fn pull(&self, order: Order) -> Result<Pulled, ImageError> {
-        self.join(order).await
+    pub(super) async fn pull(&self, pod: &PodName, order: Order) -> Result<Pulled, ImageError> {
+        self.join(pod, order).await
     }
 
-    fn join(&self, order: Order) -> Shared<Pull> {
+    /// The pulls that somebody waits for.
+    pub(super) fn pulls(&self) -> Vec<RunningPull> {
+        self.under_way()
+            .iter()
+            .map(|pull| RunningPull {
+                image: pull.order.spec.user_specified_image.clone(),
+                pods: pull.pods.clone(),
+                since: pull.since,
+                begun: pull.begun.load(Ordering::Relaxed),
+            })
+            .collect()
+    }
+
+    /// Without those that have ended or were given up.
+    fn under_way(&self) -> MutexGuard<'_, Vec<UnderWay>> {
         let mut under_way = self
             .under_way
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
-        under_way.retain(|(_, pull)| pull.upgrade().is_some_and(|pull| pull.peek().is_none()));
-        let equal = under_way.iter().find(|(other, _)| *other == order);
-        if let Some(pull) = equal.and_then(|(_, pull)| pull.upgrade()) {
+        let goes_on = |pull: Shared<Pull>| pull.peek().is_none();
+        under_way.retain(|entry| entry.pull.upgrade().is_some_and(goes_on));
+        under_way
+    }
+
+    fn join(&self, pod: &PodName, order: Order) -> Shared<Pull> {
+        let mut under_way = self.under_way();
+        let equal = under_way.iter_mut().find(|entry| entry.order == order);
+        if let Some(entry) = equal
+            && let Some(pull) = entry.pull.upgrade()
+        {
+            if !entry.pods.contains(pod) {
+                entry.pods.push(pod.clone());
+            }
             return pull;
         }
-        let pull = Arc::clone(&self.desk).serve(order.clone()).boxed().shared();
+        let begun = Arc::new(AtomicBool::new(false));
+        let serve = Arc::clone(&self.desk).serve(pod.clone(), order.clone(), begun.clone());
+        let pull = serve.boxed().shared();
         if let Some(weak) = pull.downgrade() {
-            under_way.push((order, weak));
+            under_way.push(UnderWay {
+                order,
+                pods: vec![pod.clone()],
+                since: jiff::Timestamp::now(),
+                begun,
+                pull: weak,
+            });
         }
         pull
     }
 }
 
 impl Desk {
-    async fn serve(self: Arc<Self>, order: Order) -> Result<Pulled, ImageError> {
+    async fn serve(
+        self: Arc<Self>,
+        pod: PodName,
+        order: Order,
+        has_begun: Arc<AtomicBool>,
+    ) -> Result<Pulled, ImageError> {
         let _turn = match &self.turns {
-            // The semaphore is never closed.
-            Some(turns) => turns.acquire().await.ok(),
+            Some(turns) => turns.take(&pod).await,
             None => None,
         };
+        has_begun.store(true, Ordering::Relaxed);
         if self.rate.as_ref().is_some_and(|rate| rate.check().is_err()) {
             return Err(failed("pull QPS exceeded".to_owned()));
         }
         let begun = Instant::now();
-        let reference = self.try_credentials(&order).await?;
+        let (reference, used) = self.try_credentials(&order).await?;
         let took = begun.elapsed();
         let spec = cri::ImageSpec {
             image: reference,
@@ -133,19 +184,24 @@ impl Desk {
         Ok(Pulled {
             size: image.size,
             image: present(image),
+            used,
             took,
         })
     }
 
-    /// The reference of what was pulled with the first credentials that work.
-    async fn try_credentials(&self, order: &Order) -> Result<String, ImageError> {
+    /// The reference of what was pulled with the first credentials that work,
+    /// and these.
+    async fn try_credentials(
+        &self,
+        order: &Order,
+    ) -> Result<(String, Option<PullCredential>), ImageError> {
         let anonymous = order.credentials.is_empty().then_some(None);
         let known = order.credentials.iter().map(Some);
         let mut refusals = Vec::new();
-        for auth in known.chain(anonymous) {
-            let auth = auth.map(encode::auth_config);
+        for credential in known.chain(anonymous) {
+            let auth = credential.map(|credential| encode::auth_config(&credential.auth));
             match self.client.pull_image(order.spec.clone(), auth).await {
-                Ok(reference) => return Ok(reference),
+                Ok(reference) => return Ok((reference, credential.cloned())),
                 Err(error) => refusals.push(text(&error)),
             }
         }

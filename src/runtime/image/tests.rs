@@ -10,7 +10,8 @@ use super::super::cri::image_service_server::ImageService;
 use super::super::settings::PullRate;
 use super::super::stub::{Nothing, Stub};
 use super::*;
-use crate::pod::spec::RegistryAuth;
+use crate::pod::PodName;
+use crate::pod::spec::{PullCredential, RegistryAuth};
 
 const LIMIT: Duration = Duration::from_secs(10);
 
@@ -92,6 +93,13 @@ fn puller(stub: &Stub, max: Option<usize>, rate: Option<PullRate>) -> Arc<Puller
     Arc::new(Puller::new(client, max.and_then(NonZeroUsize::new), rate))
 }
 
+fn pod() -> PodName {
+    PodName {
+        namespace: "ns".into(),
+        name: "pod".into(),
+    }
+}
+
 fn order(image: &str, users: &[&str]) -> Order {
     Order {
         spec: cri::ImageSpec {
@@ -100,9 +108,12 @@ fn order(image: &str, users: &[&str]) -> Order {
         },
         credentials: users
             .iter()
-            .map(|user| RegistryAuth {
-                username: (*user).to_owned(),
-                ..Default::default()
+            .map(|user| PullCredential {
+                auth: RegistryAuth {
+                    username: (*user).to_owned(),
+                    ..Default::default()
+                },
+                secret: None,
             })
             .collect(),
     }
@@ -113,7 +124,7 @@ fn spawn(
     order: Order,
 ) -> tokio::task::JoinHandle<Result<pull::Pulled, ImageError>> {
     let puller = Arc::clone(puller);
-    tokio::spawn(async move { puller.pull(order).await })
+    tokio::spawn(async move { puller.pull(&pod(), order).await })
 }
 
 #[tokio::test]
@@ -171,10 +182,10 @@ async fn credentials_are_tried_until_one_works() {
     let stub = Stub::serve(Nothing, registry.clone());
     let puller = puller(&stub, None, None);
     registry.let_go.add_permits(1);
-    let pulled = puller.pull(order("a:1", &["wrong", "right"])).await;
+    let pulled = puller.pull(&pod(), order("a:1", &["wrong", "right"])).await;
     assert!(pulled.is_ok(), "{pulled:?}");
     let refused = puller
-        .pull(order("a:1", &["wrong"]))
+        .pull(&pod(), order("a:1", &["wrong"]))
         .await
         .expect_err("refused");
     assert_eq!(refused.reason, WaitingReason::ErrImagePull);
@@ -191,9 +202,12 @@ async fn too_many_pulls_a_second_are_refused() {
     };
     let puller = puller(&stub, None, Some(rate));
     registry.let_go.add_permits(2);
-    puller.pull(order("a:1", &[])).await.expect("the first");
+    puller
+        .pull(&pod(), order("a:1", &[]))
+        .await
+        .expect("the first");
     let refused = puller
-        .pull(order("b:1", &[]))
+        .pull(&pod(), order("b:1", &[]))
         .await
         .expect_err("the second");
     assert_eq!(refused.message, "pull QPS exceeded");

@@ -1,7 +1,7 @@
 //! `kubelet explain NAMESPACE/POD`: the running agent answers, over a unix
 //! socket that only root can open, what it makes of a pod.
 //!
-//! In: the workers' views. Out: JSON for scripts, text for people. The client
+//! In: the workers' views, and how far image pulls have come. Out: JSON for scripts, text for people. The client
 //! side prints what the server sends.
 
 mod client;
@@ -24,6 +24,7 @@ use tokio_util::sync::CancellationToken;
 pub use client::{ExplainError, ask};
 pub use text::render;
 
+use crate::runtime::Images;
 use crate::worker::{PodView, PodsView};
 
 /// Name of the socket below the root directory.
@@ -33,7 +34,14 @@ pub const SOCKET_NAME: &str = "explain.sock";
 pub struct ExplainServer {
     listener: UnixListener,
     path: PathBuf,
+    sources: Sources,
+}
+
+/// Where answers come from.
+#[derive(Clone)]
+struct Sources {
     pods: PodsView,
+    images: Arc<dyn Images>,
 }
 
 impl ExplainServer {
@@ -41,7 +49,7 @@ impl ExplainServer {
     ///
     /// # Errors
     /// The socket cannot be made.
-    pub fn bind(root_dir: &Path, pods: PodsView) -> std::io::Result<Self> {
+    pub fn bind(root_dir: &Path, pods: PodsView, images: Arc<dyn Images>) -> std::io::Result<Self> {
         let path = root_dir.join(SOCKET_NAME);
         match std::fs::remove_file(&path) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
@@ -52,7 +60,7 @@ impl ExplainServer {
         Ok(Self {
             listener,
             path,
-            pods,
+            sources: Sources { pods, images },
         })
     }
 
@@ -63,7 +71,7 @@ impl ExplainServer {
     pub async fn run(self, shutdown: CancellationToken) -> std::io::Result<()> {
         let router = Router::new()
             .route("/explain/{namespace}/{name}", get(explain))
-            .with_state(self.pods);
+            .with_state(self.sources);
         let result = axum::serve(self.listener, router)
             .with_graceful_shutdown(async move { shutdown.cancelled().await })
             .await;
@@ -98,7 +106,7 @@ impl Output {
 }
 
 async fn explain(
-    State(pods): State<PodsView>,
+    State(Sources { pods, images }): State<Sources>,
     UrlPath((namespace, name)): UrlPath<(String, String)>,
     Query(options): Query<Options>,
 ) -> Response {
@@ -120,7 +128,11 @@ async fn explain(
         Output::Json => Json(views).into_response(),
         Output::Text => {
             let now = Timestamp::now();
-            let texts: Vec<String> = views.iter().map(|view| render(view, now)).collect();
+            let pulls = images.pulls().await;
+            let texts: Vec<String> = views
+                .iter()
+                .map(|view| render(view, now) + &text::pulls(view, &pulls, now))
+                .collect();
             texts.join("\n").into_response()
         }
     }

@@ -9,6 +9,7 @@ use crate::pod::probe::ProbeKind;
 use crate::pod::{
     ContainerState, Intent, ObservedContainer, Origin, SandboxState, TerminationReason,
 };
+use crate::runtime::RunningPulls;
 use crate::worker::{AdmissionView, PodView};
 
 /// The explanation of one pod. `now` is when it is read.
@@ -61,6 +62,27 @@ pub fn render(view: &PodView, now: Timestamp) -> String {
     lines.push(field("wakes up", &wakeup));
     lines.push(String::new());
     lines.join("\n")
+}
+
+/// How far the pulls for this pod have come; nothing without any.
+#[must_use]
+pub(super) fn pulls(view: &PodView, pulls: &RunningPulls, now: Timestamp) -> String {
+    let ours = pulls
+        .pulls
+        .iter()
+        .filter(|pull| pull.pods.contains(&view.name));
+    let mut text = String::new();
+    for pull in ours {
+        let how = match (pull.begun, &pulls.fetched) {
+            (false, _) => "waits for its turn".to_owned(),
+            (true, None) => "under way".to_owned(),
+            (true, Some(fetched)) => format!("{fetched} of all pulls are on their way"),
+        };
+        let age = age(pull.since, now);
+        text += &field("pull", &format!("{} for {age}: {how}", pull.image));
+        text.push('\n');
+    }
+    text
 }
 
 /// The answer for a pod that has no worker.

@@ -54,6 +54,18 @@ impl Target {
                      by the pod"
                 ),
             ),
+            ImageProgressEvent::Underway { elapsed, fetched } => {
+                let fetched = fetched
+                    .map(|fetched| format!(" ({fetched} on their way)"))
+                    .unwrap_or_default();
+                (
+                    "PullProgress",
+                    format!(
+                        "Still pulling image \"{image}\" after {}s{fetched}",
+                        elapsed.as_secs()
+                    ),
+                )
+            }
             ImageProgressEvent::Pulled {
                 took,
                 took_with_wait,
