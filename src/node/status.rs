@@ -73,6 +73,10 @@ fn metadata(base: &ObjectMeta, settings: &NodeSettings, facts: &MachineFacts) ->
     metadata
 }
 
+/// What the scheduler asks a node for before it gives it a pod that needs it
+/// (`status.declaredFeatures`); sorted.
+const DECLARED_FEATURES: [&str; 1] = ["RestartAllContainersOnContainerExits"];
+
 /// The status. What others answer for is kept from `base`: resources and
 /// conditions of other names, attached volumes.
 #[must_use]
@@ -110,7 +114,7 @@ pub fn compute(
             whole_second(observed.now),
         )),
         daemon_endpoints: Some(daemon_endpoints(settings.port)),
-        declared_features: None,
+        declared_features: Some(DECLARED_FEATURES.map(str::to_owned).to_vec()),
         features: features(observed.runtime).or_else(|| base.features.clone()),
         images: non_empty(images(observed.images, settings.max_images)),
         node_info: Some(node_info(base.node_info.as_ref(), settings, observed)),

@@ -3,7 +3,6 @@
 
 use std::time::Duration;
 
-use anyhow::ensure;
 use k8s_openapi::api::core::v1::{ConfigMap, Pod, Secret};
 use kube::api::{Patch, PatchParams};
 use serde_json::{Value, json};
@@ -157,9 +156,10 @@ async fn a_pod_waits_for_its_config_map_and_then_runs(t: Scene) -> anyhow::Resul
         shown.contains(r#"configmap "late" not found"#)
     })
     .await?;
-    let pod = t.get::<Pod>("p").await?;
-    let reason = text(container(&pod, "main"), "/state/waiting/reason");
-    ensure!(reason == "ContainerCreating", "{reason}");
+    t.pod_until("p", "waits", |pod| {
+        text(container(pod, "main"), "/state/waiting/reason") == "ContainerCreating"
+    })
+    .await?;
     config_map(&t, "late", "here").await?;
     let ready = t.until_within::<Pod>("p", "is ready", UPDATE, is_ready);
     ready.await?;
