@@ -193,7 +193,8 @@ fn is_in_place(directory: &Path, medium: Medium) -> io::Result<bool> {
 }
 
 /// Makes a volume's directory, with its tmpfs if it has one, and lets everybody
-/// in whatever the umask. Bits that are there already stay.
+/// in whatever the umask. Bits that are there already stay, as does the
+/// sticky one of a new tmpfs.
 fn open_directory(directory: &Path, medium: Medium) -> io::Result<()> {
     make_directory(directory)?;
     if let Medium::Memory { size } = medium
@@ -202,8 +203,7 @@ fn open_directory(directory: &Path, medium: Medium) -> io::Result<()> {
         mount_tmpfs(directory, size)?;
     }
     let mode = fs::symlink_metadata(directory)?.permissions().mode() & 0o7777;
-    // A new tmpfs is 1777; a volume has no sticky bit.
-    let wanted = (mode | 0o777) & !0o1000;
+    let wanted = mode | 0o777;
     if mode != wanted {
         fs::set_permissions(directory, fs::Permissions::from_mode(wanted))?;
     }

@@ -26,7 +26,7 @@ use super::path::component;
 use crate::pod::inputs::SubPath;
 
 /// Permission bits that a made directory takes over from the volume's.
-const INHERITED_MODE: u32 = 0o2777;
+const INHERITED_MODE: u32 = 0o3777;
 /// Mode of the file that another one is mounted on.
 const PLACE_MODE: u32 = 0o640;
 /// How often a path is resolved anew that changes while the kernel looks.

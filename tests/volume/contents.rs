@@ -76,7 +76,7 @@ fn a_group_may_read_and_nobody_else_the_token() {
             assert_eq!(access(&real("token")), (0o640, 1000, 4321));
             assert_eq!(access(&real("ca.crt")), (0o644, 0, 4321));
             assert_eq!(access(&real("..data")), (0o2755, 0, 4321));
-            assert_eq!(access(&volume), (0o2777, 0, 4321));
+            assert_eq!(access(&volume), (0o3777, 0, 4321));
             assert_eq!(access(&volume.join("token")).2, 4321, "the link itself");
         },
     );

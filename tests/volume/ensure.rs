@@ -37,7 +37,7 @@ fn directories_have_upstreams_modes() {
                 .ends_with("pods/u1/volumes/kubernetes.io~empty-dir/disk")
         );
         assert_eq!(access(&disk.host_path), (0o777, 0, 0));
-        assert_eq!(access(&ram.host_path), (0o777, 0, 0));
+        assert_eq!(access(&ram.host_path), (0o1777, 0, 0));
         assert!(!disk.read_only && !ram.read_only);
         assert_eq!(mounted.volumes["host"].host_path.to_str(), Some("/usr"));
         let table = host.mounts_with("/ram ");
@@ -66,8 +66,9 @@ fn an_empty_dir_is_set_up_once_and_survives_the_agent() {
                 &first.volumes["disk"].host_path,
                 &first.volumes["ram"].host_path,
             );
-            for directory in [disk, ram] {
-                assert_eq!(access(directory), (0o2777, 0, 4321));
+            // A tmpfs comes with a sticky bit.
+            for (directory, mode) in [(disk, 0o2777), (ram, 0o3777)] {
+                assert_eq!(access(directory), (mode, 0, 4321));
                 // What the pod makes of its volume is its own business.
                 fs::write(directory.join("data"), "precious").unwrap();
                 std::os::unix::fs::chown(directory.join("data"), Some(7), Some(7)).unwrap();
@@ -83,7 +84,7 @@ fn an_empty_dir_is_set_up_once_and_survives_the_agent() {
             let host = host.restarted();
             host.volumes.ensure(&pod).await.unwrap();
             assert_eq!(host.mounts_with("/ram ").len(), 1);
-            assert_eq!(access(ram), (0o2777, 0, 4321));
+            assert_eq!(access(ram), (0o3777, 0, 4321));
             assert!(disk.join("data").exists() && !ram.join("data").exists());
         },
     );

@@ -115,8 +115,8 @@ fn what_is_missing_is_made_as_open_as_the_volume() {
     assert_eq!(made, volume.join("there/a/b"));
     let mode = |path: &str| fs::metadata(volume.join(path)).unwrap().mode() & 0o7777;
     assert_eq!(mode("there"), 0o700);
-    assert_eq!(mode("there/a"), 0o2777);
-    assert_eq!(mode("there/a/b"), 0o2777);
+    assert_eq!(mode("there/a"), 0o3777);
+    assert_eq!(mode("there/a/b"), 0o3777);
     // The second time it is found.
     assert_eq!(scene.prepared("there/a/b").unwrap(), made);
 }
