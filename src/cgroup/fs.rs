@@ -14,6 +14,7 @@ use super::values::{self, IfMissing, Setting};
 use super::{CgroupError, Hierarchy, PodCgroups};
 use crate::pod::PodUid;
 use crate::pod::cgroup::{PodCgroup, QosShares};
+use crate::pod::facts::CgroupVersion;
 
 /// The least shares that v1 takes: best-effort pods get what is left over.
 const BEST_EFFORT_SHARES: u64 = 2;
@@ -140,6 +141,11 @@ impl PodCgroups for CgroupFs {
         self.blocking(move |tree| tree.ensure_pod(&cgroup)).await
     }
 
+    async fn memory_in_use(&self, cgroup: &PodCgroup) -> Result<u64, CgroupError> {
+        let path = CgroupPath::parse(&cgroup.path)?;
+        self.blocking(move |tree| tree.memory_in_use(&path)).await
+    }
+
     async fn remove(&self, uid: &PodUid) -> Result<(), CgroupError> {
         let trees = self.tree.trees_of(uid)?;
         for _ in 0..KILL_ROUNDS {
@@ -244,6 +250,24 @@ impl Tree {
             }
         }
         Ok(())
+    }
+
+    fn memory_in_use(&self, path: &CgroupPath) -> Result<u64, CgroupError> {
+        let file = match self.hierarchy.version() {
+            CgroupVersion::V1 => "memory.usage_in_bytes",
+            CgroupVersion::V2 => "memory.current",
+        };
+        let Some(mount) = self.hierarchy.mount_of("memory") else {
+            return Ok(0);
+        };
+        let path = path.below(mount).join(file);
+        let Some(text) = read_if_exists(&path)? else {
+            return Ok(0);
+        };
+        text.trim().parse().map_err(|error| {
+            let error = std::io::Error::new(ErrorKind::InvalidData, error);
+            file_error("read", &path, error)
+        })
     }
 
     /// Every place where a cgroup of the pod can be: the class is not known

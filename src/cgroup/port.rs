@@ -10,6 +10,8 @@ use crate::pod::cgroup::{PodCgroup, QosShares};
 pub trait PodCgroups: Send + Sync {
     /// Creates the pod's cgroup, or brings its values up to date.
     async fn ensure(&self, cgroup: &PodCgroup) -> Result<(), CgroupError>;
+    /// Bytes that the pod uses; 0 if there is no such cgroup.
+    async fn memory_in_use(&self, cgroup: &PodCgroup) -> Result<u64, CgroupError>;
     /// Kills what still runs in it and removes it, with everything below.
     async fn remove(&self, uid: &PodUid) -> Result<(), CgroupError>;
     /// Shares of the burstable class; they follow the sum of its pods.

@@ -187,6 +187,7 @@ pub fn stop_grace(pod: &Pod, container: &Container, why: StopReason) -> Duration
         StopReason::PodEnds
         | StopReason::DefinitionChanged
         | StopReason::StateUnknown
+        | StopReason::Resized
         | StopReason::PostStartFailed => termination_grace(pod),
     }
 }

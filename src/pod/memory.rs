@@ -15,6 +15,7 @@ use super::inputs::MountedVolumes;
 use super::model::WaitingReason;
 use super::observed::{ContainerId, SandboxId};
 use super::probe::Verdicts;
+use super::resize::ResizeMemory;
 use super::spec::PresentImage;
 
 #[derive(Debug, Clone, PartialEq, Default, Serialize)]
@@ -45,6 +46,8 @@ pub struct PodMemory {
     pub over: bool,
     /// The pod's directory and logs.
     pub traces: Progress<()>,
+    /// A resize that waits or is on its way.
+    pub resize: ResizeMemory,
     /// The last failure to stop or remove something; retried for ever.
     pub teardown: Option<Failure>,
 }

@@ -31,6 +31,7 @@ pub mod qos;
 pub mod quantity;
 pub mod reference;
 pub mod render;
+pub mod resize;
 pub mod resources;
 #[cfg(test)]
 pub(crate) mod samples;

@@ -246,6 +246,20 @@ impl CriClient {
         gone_is_done(self.call(operation, limit, answer).await)
     }
 
+    pub(super) async fn update_container_resources(
+        &self,
+        id: &str,
+        resources: cri::LinuxContainerResources,
+    ) -> Result<(), RuntimeError> {
+        let mut runtime = self.runtime.clone();
+        let answer = runtime.update_container_resources(cri::UpdateContainerResourcesRequest {
+            container_id: id.to_owned(),
+            linux: Some(resources),
+        });
+        let operation = operation("UpdateContainerResources", "update_container");
+        self.request(operation, answer).await.map(drop)
+    }
+
     pub(super) async fn remove_container(&self, id: &str) -> Result<(), RuntimeError> {
         let mut runtime = self.runtime.clone();
         let answer = runtime.remove_container(cri::RemoveContainerRequest {

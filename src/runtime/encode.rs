@@ -243,7 +243,7 @@ fn namespace_mode(mode: NamespaceMode) -> cri::NamespaceMode {
     }
 }
 
-fn resources(resources: &LinuxResources) -> cri::LinuxContainerResources {
+pub(super) fn resources(resources: &LinuxResources) -> cri::LinuxContainerResources {
     cri::LinuxContainerResources {
         cpu_period: resources.cpu_period,
         cpu_quota: resources.cpu_quota,

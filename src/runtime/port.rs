@@ -11,7 +11,7 @@ use tokio::sync::watch;
 
 use super::{ExecError, ImageError, RuntimeError};
 use crate::pod::inputs::RuntimeFeatures;
-use crate::pod::spec::{ContainerSpec, ImageRequest, PresentImage, SandboxSpec};
+use crate::pod::spec::{ContainerSpec, ImageRequest, LinuxResources, PresentImage, SandboxSpec};
 use crate::pod::{ContainerId, ObservedPod, PodName, PodUid, SandboxId};
 
 /// The verbs that change what runs. All are idempotent: stopping or removing
@@ -36,6 +36,13 @@ pub trait Sandboxes: Send + Sync {
     /// Dropping the future takes back the SIGKILL to come, not the stop signal;
     /// a further call counts its grace anew.
     async fn stop_container(&self, id: &ContainerId, grace: Duration) -> Result<(), RuntimeError>;
+    /// CRI `UpdateContainerResources` of a running container; 0 leaves a value
+    /// as it is, -1 lifts a limit.
+    async fn update_container(
+        &self,
+        id: &ContainerId,
+        resources: &LinuxResources,
+    ) -> Result<(), RuntimeError>;
     /// Removes the container, its log files and its log link.
     async fn remove_container(&self, id: &ContainerId) -> Result<(), RuntimeError>;
     /// Removes the pod's whole log directory; for a pod that is gone for good.

@@ -8,7 +8,7 @@ use super::client::CriClient;
 use super::leftover::Leftovers;
 use super::logs::{LogFile, Logs};
 use super::{RuntimeError, Sandboxes, decode, encode};
-use crate::pod::spec::{ContainerSpec, SandboxSpec};
+use crate::pod::spec::{ContainerSpec, LinuxResources, SandboxSpec};
 use crate::pod::{ContainerId, PodName, PodUid, SandboxId};
 
 /// Upstream never gives a container less time than this.
@@ -110,6 +110,17 @@ impl Sandboxes for CriSandboxes {
     async fn stop_container(&self, id: &ContainerId, grace: Duration) -> Result<(), RuntimeError> {
         self.client
             .stop_container(&id.0, grace.max(MIN_GRACE))
+            .await
+    }
+
+    async fn update_container(
+        &self,
+        id: &ContainerId,
+        resources: &LinuxResources,
+    ) -> Result<(), RuntimeError> {
+        let resources = encode::resources(resources);
+        self.client
+            .update_container_resources(&id.0, resources)
             .await
     }
 

@@ -31,6 +31,18 @@ pub(super) fn remember(memory: &mut PodMemory, outcome: Outcome, now: Timestamp)
                 failed(previous, error, Pauses::STEP, now)
             });
         }
+        Outcome::Resized { done, aim, result } => {
+            if let Some(underway) = &mut memory.resize.underway {
+                underway.done.extend(done);
+                if result.is_ok() {
+                    underway.cgroup = underway.cgroup.max(Some(aim));
+                }
+                let previous = underway.failure.take();
+                underway.failure = result
+                    .err()
+                    .map(|message| Failure::after(previous.as_ref(), message, Pauses::STEP, now));
+            }
+        }
         Outcome::ContainersStopped {
             redefined,
             hooked,

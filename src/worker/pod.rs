@@ -6,6 +6,7 @@
 //! pulls beside it.
 
 mod admit;
+mod resize;
 mod tell;
 
 use std::collections::BTreeSet;
@@ -125,15 +126,16 @@ impl PodWorker {
         shutdown: CancellationToken,
         ticket: Ticket,
     ) -> Self {
-        let desired = wish.borrow().clone();
+        let now = (deps.clock)();
+        let (desired, resize) = resize::first(&wish.borrow(), &deps.node, now);
         let observed = deps.observer.watch(&desired.uid, &desired.name);
         let seen = observed.borrow().clone();
-        let now = (deps.clock)();
         Self {
             health: deps.observer.health(),
             volume_changes: deps.volumes.changes(&desired.uid),
             memory: PodMemory {
                 first_seen: Some(now),
+                resize,
                 ..PodMemory::default()
             },
             probes: Probes::new(deps.clone(), &desired),
@@ -179,6 +181,7 @@ impl PodWorker {
                         self.ticket.release();
                     }
                     self.note_end(&plan);
+                    self.note_resized(&plan);
                     self.announce(&plan);
                     self.publish_status(&plan);
                     self.show_probes();
@@ -226,7 +229,8 @@ impl PodWorker {
             biased;
             () = self.shutdown.cancelled() => Wake::Shutdown,
             Ok(()) = self.wish.changed() => {
-                self.desired = self.wish.borrow_and_update().clone();
+                let wish = self.wish.borrow_and_update().clone();
+                self.allocate(&wish);
                 Wake::Wish
             }
             ended = step_end(running) => Wake::Ended(ended),
@@ -495,6 +499,7 @@ fn changes_runtime(step: &Step) -> bool {
         Step::CreateSandbox { .. }
         | Step::StartContainer { .. }
         | Step::StartCreated { .. }
+        | Step::Resize { .. }
         | Step::StopContainers(_)
         | Step::StopSandbox(_)
         | Step::RemoveContainer(_)

@@ -1,6 +1,7 @@
 //! How steps end, and what is remembered of it. No effects here.
 
 use crate::pod::inputs::MountedVolumes;
+use crate::pod::resize::CgroupAim;
 use crate::pod::spec::PresentImage;
 use crate::pod::{ContainerId, SandboxId, WaitingReason};
 
@@ -19,6 +20,13 @@ pub(super) enum Outcome {
     Start {
         container: String,
         result: Result<(), StartFailure>,
+    },
+    Resized {
+        /// The instances that have their new resources.
+        done: Vec<ContainerId>,
+        /// What the pod's cgroup was to get.
+        aim: CgroupAim,
+        result: Result<(), String>,
     },
     ContainersStopped {
         /// Stopped because their definition changed.
@@ -60,6 +68,7 @@ impl Outcome {
             Self::Sandbox(_) => "create the sandbox",
             Self::Image { .. } => "pull the image",
             Self::Start { .. } => "start the container",
+            Self::Resized { .. } => "resize the pod",
             Self::ContainersStopped { .. } => "stop containers",
             Self::SandboxStopped { .. } => "stop the sandbox",
             Self::VolumesUnmounted(_) => "unmount volumes",
@@ -81,6 +90,7 @@ impl Outcome {
             | Self::VolumesUnmounted(result)
             | Self::CgroupRemoved(result)
             | Self::TracesRemoved(result)
+            | Self::Resized { result, .. }
             | Self::ContainersStopped { result, .. }
             | Self::SandboxStopped { result, .. }
             | Self::ContainerRemoved { result, .. }

@@ -41,6 +41,7 @@ mod node;
 mod pod_dns;
 mod pod_resources;
 mod probes;
+mod resize;
 mod resources;
 mod restarts;
 mod runtime_classes;
@@ -74,6 +75,7 @@ fn main() -> ExitCode {
         usage::TESTS,
         usage::TOP,
         network::TESTS,
+        resize::TESTS,
         resources::TESTS,
         pod_resources::TESTS,
         security::TESTS,

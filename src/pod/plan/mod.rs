@@ -10,6 +10,7 @@ mod containers;
 mod end;
 #[cfg(test)]
 mod properties;
+mod resize;
 mod restart;
 mod run;
 #[cfg(test)]
@@ -21,10 +22,12 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 pub use end::{sought_grace, stop};
+pub use resize::ContainerUpdate;
 pub use restart::{
     AfterExit, CrashBackoff, after_exit, crash_backoff, may_restart_all, restarters, runs_again,
 };
 
+use super::cgroup::PodCgroup;
 use super::deadline;
 use super::event::ContainerKind;
 use super::facts::NodeFacts;
@@ -33,6 +36,7 @@ use super::memory::PodMemory;
 use super::model::{DesiredPod, WaitOn, Wakeup};
 use super::observed::{ContainerId, ObservedPod, SandboxId};
 use super::probe::ProbeKind;
+use super::resize::CgroupAim;
 
 /// Everything a plan depends on.
 #[derive(Debug, Clone, Copy)]
@@ -131,6 +135,14 @@ pub enum Step {
         container: String,
         id: ContainerId,
     },
+    /// Give running containers, and the pod, their new resources.
+    Resize {
+        updates: Vec<ContainerUpdate>,
+        /// The pod's cgroup as it was, if that is known.
+        from: Option<PodCgroup>,
+        /// What the cgroup is to have at the end.
+        aim: CgroupAim,
+    },
     /// All at the same time, but for their turns.
     StopContainers(Vec<StopContainer>),
     StopSandbox(SandboxId),
@@ -174,6 +186,8 @@ pub enum StopReason {
     DefinitionChanged,
     /// The runtime does not know its state; stopped to be sure.
     StateUnknown,
+    /// Its resources changed, and it wants to be restarted for that.
+    Resized,
     /// Its startup or liveness probe failed.
     ProbeFailed(ProbeKind),
     /// An exit that restarts all containers of the pod.

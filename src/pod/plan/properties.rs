@@ -74,6 +74,12 @@ impl World {
                 self.memory.containers.remove(container);
             }
             Step::StartCreated { id, .. } => set(observed, id, running()),
+            Step::Resize { updates, aim, .. } => {
+                if let Some(underway) = &mut self.memory.resize.underway {
+                    underway.done.extend(updates.iter().map(|u| u.id.clone()));
+                    underway.cgroup = Some(*aim);
+                }
+            }
             Step::StopContainers(stops) => {
                 for stop in stops {
                     set(observed, &stop.id, exited(143, self.now));

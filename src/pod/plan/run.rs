@@ -7,7 +7,7 @@ use k8s_openapi::api::core::v1::Container;
 use super::containers::{Containers, SETTLING, decide, stop};
 use super::end::{self, retry_later};
 use super::restart::{restarters, runs_again};
-use super::{PlanInput, PodPlan, Stage, Step, StopReason};
+use super::{PlanInput, PodPlan, Stage, Step, StopReason, resize};
 use crate::pod::containers::{
     find, host_network, init, kind_of, regular, restart_policy, termination_grace,
 };
@@ -17,6 +17,7 @@ use crate::pod::inputs::MountedVolumes;
 use crate::pod::memory::Progress;
 use crate::pod::model::{WaitOn, Wakeup};
 use crate::pod::observed::{ContainerState, ObservedContainer, ObservedSandbox, SandboxState};
+use crate::pod::resize::CgroupAim;
 
 pub(super) fn plan(input: &PlanInput<'_>) -> PodPlan {
     let sandbox = match sandbox_state(input) {
@@ -39,12 +40,13 @@ pub(super) fn plan(input: &PlanInput<'_>) -> PodPlan {
     if !restarters.is_empty() {
         return restart_all(input, &restarters);
     }
-    let containers = decide(input, sandbox);
+    let mut containers = decide(input, sandbox);
     if containers.finished {
         return end::plan(input, end::by_itself(input.desired));
     }
     let mut draft = Draft::new();
     let ready = draft.prepare(input);
+    draft.resize(input, &mut containers);
     draft.stops(&containers);
     draft.pulls_and_waits(&containers);
     if ready {
@@ -300,6 +302,25 @@ impl Draft {
             }),
             None => self.steps.push(Step::CreateSandbox { attempt, replaces }),
         }
+    }
+
+    /// What a resize changes at once; what it restarts is stopped with the rest.
+    fn resize(&mut self, input: &PlanInput<'_>, containers: &mut Containers) {
+        let resize = resize::decide(input);
+        if let Some(underway) = &input.memory.resize.underway
+            && (!resize.updates.is_empty() || resize.cgroup.is_some())
+        {
+            self.steps.push(Step::Resize {
+                updates: resize.updates,
+                from: underway.from.clone(),
+                aim: resize.cgroup.or(underway.cgroup).unwrap_or(CgroupAim::New),
+            });
+        }
+        let stops = resize.stops.into_iter();
+        let named = |id| containers.stops.iter().any(|stop| stop.id == id);
+        let more: Vec<_> = stops.filter(|stop| !named(stop.id.clone())).collect();
+        containers.stops.extend(more);
+        self.waits.extend(resize.wait);
     }
 
     fn stops(&mut self, containers: &Containers) {

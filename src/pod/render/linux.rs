@@ -53,6 +53,30 @@ pub(super) fn of_container(
     linux
 }
 
+/// The resources of one container, for an instance that runs with others: what
+/// is not limited any more is said to be unlimited.
+#[must_use]
+pub fn resources_update(
+    pod: &DesiredPod,
+    container: &Container,
+    node: &NodeFacts,
+) -> LinuxResources {
+    let mut linux = of_container(pod, container, node);
+    let or_unlimited = |limit: &mut i64| {
+        if *limit == 0 {
+            *limit = -1;
+        }
+    };
+    or_unlimited(&mut linux.memory_limit);
+    if node.cgroup.version == CgroupVersion::V1 {
+        or_unlimited(&mut linux.memory_swap_limit);
+    }
+    if node.cgroup.enforce_cpu_quota {
+        or_unlimited(&mut linux.cpu_quota);
+    }
+    linux
+}
+
 /// What the containers of a pod have together.
 pub(super) fn of_sandbox(pod: &Pod, cgroup: &CgroupFacts) -> LinuxResources {
     let sum = resources::requests_limits(pod, Overhead::Excluded);

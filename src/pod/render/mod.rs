@@ -6,6 +6,7 @@
 //! | [`refs()`] | the pod | names of the objects to fetch first |
 //! | [`image_request`] | container, fetched objects | what image to have, and how |
 //! | [`sandbox()`] | pod, node facts | the sandbox |
+//! | [`resources_update`] | container, node facts | new resources for one that runs |
 //! | [`sub_paths`] | as the container, without its files | what of volumes to prepare |
 //! | [`container()`] | container, image, volumes, files, fetched objects, node facts | the container |
 
@@ -19,6 +20,7 @@ mod security;
 
 pub use self::container::{ContainerInput, container, sub_paths};
 pub use self::image::image_request;
+pub use self::linux::resources_update;
 pub use self::refs::refs;
 pub use self::sandbox::sandbox;
 use super::model::WaitingReason;

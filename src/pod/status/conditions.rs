@@ -8,6 +8,7 @@ use super::phase::Phase;
 use crate::pod::containers::{host_network, init, is_sidecar, regular, sidecars};
 use crate::pod::model::{Intent, TerminationReason};
 use crate::pod::plan::may_restart_all;
+use crate::pod::resize;
 
 pub(super) const ALL_RESTARTING: &str = "AllContainersRestarting";
 
@@ -33,6 +34,7 @@ pub(super) fn conditions(
     usual
         .into_iter()
         .chain(all_restarting(input).map(|verdict| (ALL_RESTARTING, verdict)))
+        .chain(resize(input))
         .map(|(kind, verdict)| condition(input, kind, verdict))
         .chain(disruption(input))
         .collect()
@@ -78,6 +80,32 @@ fn disruption(input: &StatusInput<'_>) -> Option<PodCondition> {
         .iter()
         .find(|c| c.type_ == KIND && c.reason.as_deref() == Some(BY_NODE));
     ours.cloned()
+}
+
+/// A resize that waits, and one that is carried out; nothing without any.
+fn resize(input: &StatusInput<'_>) -> Vec<(&'static str, Verdict)> {
+    let memory = &input.memory.resize;
+    let pending = memory.deferred.as_ref().map(|message| {
+        let verdict = Verdict {
+            message: Some(message.clone()),
+            ..Verdict::yes_because(resize::DEFERRED)
+        };
+        (resize::PENDING, verdict)
+    });
+    let in_progress = memory.underway.as_ref().map(|underway| {
+        let verdict = match &underway.failure {
+            Some(failure) => Verdict {
+                message: Some(failure.message.clone()),
+                ..Verdict::yes_because(resize::ERROR)
+            },
+            None => Verdict::yes(),
+        };
+        (resize::IN_PROGRESS, verdict)
+    });
+    if input.ended() {
+        return Vec::new();
+    }
+    pending.into_iter().chain(in_progress).collect()
 }
 
 /// A condition's answer before it gets its times.

@@ -10,8 +10,8 @@ use tokio::sync::watch;
 use super::{Call, FakeRuntime, exit};
 use crate::pod::observed::ContainerStamp;
 use crate::pod::spec::{
-    ContainerSpec, ImageId, ImageRequest, NamespaceMode, PresentImage, PullPolicy, RunAs,
-    SandboxSpec,
+    ContainerSpec, ImageId, ImageRequest, LinuxResources, NamespaceMode, PresentImage, PullPolicy,
+    RunAs, SandboxSpec,
 };
 use crate::pod::{
     ContainerId, ContainerState, ObservedContainer, ObservedPod, ObservedSandbox, PodName, PodUid,
@@ -205,6 +205,17 @@ impl Sandboxes for FakeRuntime {
             tokio::time::sleep(takes.min(grace)).await;
         }
         self.end(id, if takes > grace { 137 } else { 143 });
+        aftermath.finish(())
+    }
+
+    async fn update_container(
+        &self,
+        id: &ContainerId,
+        _resources: &LinuxResources,
+    ) -> Result<(), RuntimeError> {
+        let aftermath = self
+            .begin(Call::UpdateContainer, self.container_subject(id))
+            .await?;
         aftermath.finish(())
     }
 

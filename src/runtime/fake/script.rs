@@ -16,6 +16,7 @@ pub enum Call {
     CreateContainer,
     StartContainer,
     StopContainer,
+    UpdateContainer,
     RemoveContainer,
     RemovePodLogs,
     /// `ensure_image`, before it looks.
@@ -43,6 +44,7 @@ impl Call {
             Self::CreateContainer => "CreateContainer",
             Self::StartContainer => "StartContainer",
             Self::StopContainer => "StopContainer",
+            Self::UpdateContainer => "UpdateContainerResources",
             Self::RemoveContainer => "RemoveContainer",
             Self::RemovePodLogs => "RemovePodLogs",
             Self::EnsureImage => "ImageStatus",

@@ -226,6 +226,13 @@ fn describe(step: &Step) -> String {
         Step::StartCreated { container, .. } => {
             format!("start container {container}, created earlier")
         }
+        Step::Resize { updates, .. } => {
+            let names: Vec<&str> = updates.iter().map(|u| u.name.as_str()).collect();
+            format!(
+                "change the resources of the pod and of: {}",
+                names.join(", ")
+            )
+        }
         Step::StopContainers(stops) => {
             let names: Vec<String> = stops
                 .iter()
@@ -233,6 +240,7 @@ fn describe(step: &Step) -> String {
                     let why = match stop.why {
                         StopReason::PodEnds => "pod ends",
                         StopReason::DefinitionChanged => "definition changed",
+                        StopReason::Resized => "its resources change",
                         StopReason::StateUnknown => "state unknown",
                         StopReason::ProbeFailed(ProbeKind::Startup) => "startup probe failed",
                         StopReason::ProbeFailed(_) => "liveness probe failed",

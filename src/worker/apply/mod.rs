@@ -5,6 +5,7 @@
 
 mod hook;
 mod image;
+mod resize;
 mod runtime;
 mod start;
 mod stop;
@@ -68,6 +69,7 @@ impl Target {
                 let result = self.start_created(&container, &id).await;
                 self.report_start(container, result)
             }
+            Step::Resize { updates, from, aim } => self.resize(updates, from, aim).await,
             Step::StopContainers(stops) => self.stop_containers(stops).await,
             Step::StopSandbox(id) => Outcome::SandboxStopped {
                 result: told(self.deps.sandboxes.stop_sandbox(&id).await),

@@ -47,7 +47,12 @@ impl Target {
     pub(super) async fn stop_containers(&self, stops: Vec<StopContainer>) -> Outcome {
         let redefined = stops
             .iter()
-            .filter(|stop| stop.why == StopReason::DefinitionChanged)
+            .filter(|stop| {
+                matches!(
+                    stop.why,
+                    StopReason::DefinitionChanged | StopReason::Resized
+                )
+            })
             .map(|stop| stop.name.clone())
             .collect();
         let hooked = stops.iter().filter(|stop| stop.hook.is_some());
@@ -134,6 +139,7 @@ fn message(stop: &StopContainer) -> String {
         StopReason::DefinitionChanged => {
             format!("Container {name} definition changed, will be restarted")
         }
+        StopReason::Resized => format!("Container {name} resize requires restart"),
         StopReason::StateUnknown => {
             format!("Container {name} is in unknown state, try killing it before restart")
         }

@@ -5,6 +5,7 @@ mod endings;
 mod hooks;
 mod life;
 mod probes;
+mod resize;
 mod restart;
 mod runtime;
 mod volumes;
