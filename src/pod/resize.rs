@@ -15,17 +15,16 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::{Container, Pod, ResourceRequirements};
+use k8s_openapi::api::core::v1::{Container, Pod, PodCondition, ResourceRequirements};
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity as ApiQuantity;
 use serde::Serialize;
-use serde_json::json;
 
 use super::cgroup::PodCgroup;
-use super::facts::ComputeResources;
+use super::containers::{init, regular};
 use super::memory::Failure;
 use super::model::{DesiredPod, Intent};
 use super::observed::ContainerId;
-use super::resources::{self, CPU, MEMORY, Overhead, Resources};
+use super::resources::{CPU, MEMORY, Resources};
 
 /// The condition of a resize that is being carried out.
 pub const IN_PROGRESS: &str = "PodResizeInProgress";
@@ -113,12 +112,7 @@ impl Allocation {
 }
 
 fn containers(pod: &Pod) -> impl Iterator<Item = &Container> {
-    let spec = pod.spec.iter();
-    spec.flat_map(|spec| {
-        spec.containers
-            .iter()
-            .chain(spec.init_containers.iter().flatten())
-    })
+    regular(pod).iter().chain(init(pod))
 }
 
 /// Takes over what can be resized; all else stays.
@@ -156,60 +150,45 @@ pub enum Verdict {
     Deferred(String),
 }
 
-/// Judges a wish of a pod that was given `held`. `room`: whether the node has
-/// room for the pod as wished, or why not. A pod that ends keeps what it has.
+/// The pod with what its status says it was given.
+#[must_use]
+pub fn recorded(wish: &Arc<DesiredPod>) -> Arc<DesiredPod> {
+    keep(wish, &Allocation::recorded(&wish.pod))
+}
+
+/// The pod with what it `held` before, whatever it asks for now.
+#[must_use]
+pub fn keep(wish: &Arc<DesiredPod>, held: &Allocation) -> Arc<DesiredPod> {
+    if held.changes(&Allocation::wished(&wish.pod)).is_empty() {
+        return wish.clone();
+    }
+    Arc::new(DesiredPod {
+        pod: Arc::new(held.give(&wish.pod)),
+        ..DesiredPod::clone(wish)
+    })
+}
+
+/// Judges a wish of a pod that was given `held`. `room`: takes the room that the
+/// node has for the pod as wished, or tells why there is none; called only if it
+/// is needed. A pod that ends keeps what it has.
 #[must_use]
 pub fn allocate(
     wish: &Arc<DesiredPod>,
     held: &Allocation,
-    room: impl FnOnce(&Pod) -> Result<(), String>,
+    room: impl FnOnce() -> Result<(), String>,
 ) -> Allocated {
     let changes = held.changes(&Allocation::wished(&wish.pod));
-    if changes.is_empty() {
-        return Allocated {
-            pod: wish.clone(),
-            verdict: Verdict::Unchanged,
-        };
-    }
-    let verdict = match &wish.intent {
-        Intent::Run => match room(&wish.pod) {
-            Ok(()) => {
-                return Allocated {
-                    pod: wish.clone(),
-                    verdict: Verdict::Granted(changes),
-                };
-            }
-            Err(why) => Verdict::Deferred(why),
-        },
-        Intent::Terminate(_) => Verdict::Unchanged,
-    };
-    Allocated {
-        pod: Arc::new(DesiredPod {
-            pod: Arc::new(held.give(&wish.pod)),
-            ..DesiredPod::clone(wish)
-        }),
-        verdict,
-    }
-}
-
-/// Whether a node with this allocatable could run the pod, were it alone there.
-///
-/// # Errors
-/// In the words of upstream's admission.
-pub fn room(pod: &Pod, allocatable: ComputeResources) -> Result<(), String> {
-    let wanted = resources::requests_limits(pod, Overhead::Included).requests;
-    for (resource, wanted, capacity) in [
-        (CPU, wanted.cpu().milli_value(), allocatable.milli_cpu),
-        (MEMORY, wanted.memory().value(), allocatable.memory),
-    ] {
-        if wanted > capacity {
-            return Err(format!(
-                "Node didn't have enough resource: {resource}, requested: {wanted}, used: 0, \
-                 capacity: {capacity}"
-            ));
+    let (pod, verdict) = if changes.is_empty() {
+        (wish.clone(), Verdict::Unchanged)
+    } else if wish.intent != Intent::Run {
+        (keep(wish, held), Verdict::Unchanged)
+    } else {
+        match room() {
+            Ok(()) => (wish.clone(), Verdict::Granted(changes)),
+            Err(why) => (keep(wish, held), Verdict::Deferred(why)),
         }
-    }
-    Ok(())
+    };
+    Allocated { pod, verdict }
 }
 
 /// What is remembered of a pod's resize.
@@ -219,6 +198,24 @@ pub struct ResizeMemory {
     pub deferred: Option<String>,
     /// A wish that was granted and is being carried out.
     pub underway: Option<Underway>,
+}
+
+impl ResizeMemory {
+    /// What the last status told of, for an agent that was restarted meanwhile.
+    #[must_use]
+    pub fn recorded(pod: &Pod) -> Self {
+        Self {
+            deferred: condition(pod, PENDING).and_then(|told| told.message.clone()),
+            underway: Underway::recorded(pod),
+        }
+    }
+}
+
+/// A condition that the last status told to be true.
+fn condition<'a>(pod: &'a Pod, kind: &str) -> Option<&'a PodCondition> {
+    let conditions = pod.status.as_ref()?.conditions.as_ref()?;
+    let mut told = conditions.iter();
+    told.find(|c| c.type_ == kind && c.status == "True")
 }
 
 /// A resize on its way.
@@ -244,10 +241,7 @@ impl Underway {
     /// it was done before.
     #[must_use]
     pub fn recorded(pod: &Pod) -> Option<Self> {
-        let conditions = pod.status.as_ref()?.conditions.as_ref()?;
-        let told = conditions
-            .iter()
-            .find(|c| c.type_ == IN_PROGRESS && c.status == "True")?;
+        let told = condition(pod, IN_PROGRESS)?;
         let all = || RESIZABLE.iter().map(|name| (*name).to_owned()).collect();
         Some(Self {
             since: told.last_transition_time.as_ref()?.0,
@@ -282,20 +276,44 @@ pub fn envelope(from: &PodCgroup, to: &PodCgroup) -> PodCgroup {
     }
 }
 
-/// What upstream's events say about a resize, after its name and a colon.
+/// What events say about a resize, after its name and a colon: JSON with the
+/// fields of upstream's, in their order.
 #[must_use]
 pub fn event_detail(pod: &Pod, error: Option<&str>) -> String {
-    let containers: Vec<_> = containers(pod)
-        .map(|c| json!({ "name": c.name, "resources": c.resources.clone().unwrap_or_default() }))
-        .collect();
-    let mut detail = json!({
-        "containers": containers,
-        "generation": pod.metadata.generation.unwrap_or_default(),
-    });
-    if let Some(error) = error {
-        detail["error"] = error.into();
+    let detail = Detail {
+        init_containers: init(pod).iter().map(Told::of).collect(),
+        containers: regular(pod).iter().map(Told::of).collect(),
+        generation: pod.metadata.generation.unwrap_or_default(),
+        error,
+    };
+    // Maps with names for keys always have a JSON form.
+    serde_json::to_string(&detail).unwrap_or_default()
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Detail<'a> {
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    init_containers: Vec<Told<'a>>,
+    containers: Vec<Told<'a>>,
+    generation: i64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<&'a str>,
+}
+
+#[derive(Serialize)]
+struct Told<'a> {
+    name: &'a str,
+    resources: ResourceRequirements,
+}
+
+impl<'a> Told<'a> {
+    fn of(container: &'a Container) -> Self {
+        Self {
+            name: &container.name,
+            resources: container.resources.clone().unwrap_or_default(),
+        }
     }
-    detail.to_string()
 }
 
 #[cfg(test)]

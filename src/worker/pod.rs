@@ -36,6 +36,7 @@ use crate::error::chain;
 use crate::pod::admission::Rejection;
 use crate::pod::memory::{Failure, ImageProgress, Pauses};
 use crate::pod::plan::{self, PlanInput, PodPlan, Stage, Step};
+use crate::pod::resize::{ResizeMemory, recorded};
 use crate::pod::spec::PresentImage;
 use crate::pod::{DesiredPod, Intent, ObservedPod, PodMemory, Severity, WaitOn, deadline};
 use crate::runtime::{RuntimeError, RuntimeHealth};
@@ -54,6 +55,8 @@ pub(super) struct PodWorker {
     view: watch::Sender<Arc<PodView>>,
     shutdown: CancellationToken,
     ticket: Ticket,
+    /// Of what other pods leave free.
+    room: watch::Receiver<()>,
 
     desired: Arc<DesiredPod>,
     seen: Arc<ObservedPod>,
@@ -127,7 +130,7 @@ impl PodWorker {
         ticket: Ticket,
     ) -> Self {
         let now = (deps.clock)();
-        let (desired, resize) = resize::first(&wish.borrow(), &deps.node, now);
+        let desired = recorded(&wish.borrow());
         let observed = deps.observer.watch(&desired.uid, &desired.name);
         let seen = observed.borrow().clone();
         Self {
@@ -135,7 +138,7 @@ impl PodWorker {
             volume_changes: deps.volumes.changes(&desired.uid),
             memory: PodMemory {
                 first_seen: Some(now),
-                resize,
+                resize: ResizeMemory::recorded(&desired.pod),
                 ..PodMemory::default()
             },
             probes: Probes::new(deps.clone(), &desired),
@@ -144,6 +147,7 @@ impl PodWorker {
             observed,
             view,
             shutdown,
+            room: ticket.room(),
             ticket,
             desired,
             seen,
@@ -172,6 +176,7 @@ impl PodWorker {
                 } else {
                     if !std::mem::replace(&mut settled, true) {
                         self.settle_admission();
+                        self.allocate();
                         self.probes
                             .inherit(&self.desired, &self.seen, &mut self.memory);
                     }
@@ -229,8 +234,8 @@ impl PodWorker {
             biased;
             () = self.shutdown.cancelled() => Wake::Shutdown,
             Ok(()) = self.wish.changed() => {
-                let wish = self.wish.borrow_and_update().clone();
-                self.allocate(&wish);
+                self.wish.mark_unchanged();
+                self.allocate();
                 Wake::Wish
             }
             ended = step_end(running) => Wake::Ended(ended),
@@ -242,6 +247,10 @@ impl PodWorker {
                 Wake::Look
             }
             Ok(()) = self.health.changed() => Wake::Look,
+            Ok(()) = self.room.changed(), if self.memory.resize.deferred.is_some() => {
+                self.allocate();
+                Wake::Look
+            }
             Ok(()) = self.volume_changes.changed() => {
                 let count = *self.volume_changes.borrow_and_update();
                 volumes_changed(&mut self.memory, count, (self.deps.clock)());

@@ -1,5 +1,6 @@
 //! Whether a pod's requests fit beside those of others.
 
+use k8s_openapi::api::core::v1::Pod;
 use serde::Serialize;
 
 use super::Rejection;
@@ -59,6 +60,21 @@ pub(super) fn shortages(claim: &Claim, node: &NodeView, taken: &Claim) -> Vec<Sh
             (shortage.requested > 0 && shortage.missing() > 0).then_some(shortage)
         })
         .collect()
+}
+
+/// Whether a pod that is here already could take what it asks for now. `others`:
+/// what the rest of the pods take.
+///
+/// # Errors
+/// The first thing of which there is too little; more CPU and memory is all that
+/// such a pod may ask for.
+pub fn fits_resized(pod: &Pod, node: &NodeView, others: &Claim) -> Result<(), Rejection> {
+    let short = shortages(&Claim::of(pod), node, others);
+    let resizable = |shortage: &&Shortage| [CPU, MEMORY].contains(&shortage.resource.as_str());
+    short
+        .iter()
+        .find(resizable)
+        .map_or(Ok(()), |shortage| Err(shortage.rejection()))
 }
 
 /// Whether a resource is counted at all: devices that the node does not know

@@ -3,7 +3,8 @@
 //! In: the pod, the node, what pods that are here already take. Out: yes, or
 //! the refusal that goes into the pod's status and event, or what has to happen
 //! first. A pod is judged once, before anything of it is made, and never again:
-//! labels, taints and resources of a node may change under its pods.
+//! labels, taints and resources of a node may change under its pods. Only if it
+//! asks for more than it was given, that more is judged ([`fits_resized`]).
 
 mod affinity;
 mod claim;
@@ -18,7 +19,7 @@ use k8s_openapi::api::core::v1::{Container, PodSpec};
 use serde::Serialize;
 
 pub use claim::Claim;
-pub use fit::Shortage;
+pub use fit::{Shortage, fits_resized};
 pub use node::NodeView;
 
 use super::model::DesiredPod;

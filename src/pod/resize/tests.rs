@@ -27,7 +27,9 @@ fn cpu(request: &str, limit: &str) -> Value {
 fn judged(wish: &Value, given: &Value) -> (Verdict, Value) {
     let wish = pod(wish, Some(given));
     let held = Allocation::recorded(&wish.pod);
-    let allocated = allocate(&wish, &held, |pod| room(pod, testing::node().allocatable));
+    let requests = Resources::of(testing::first(&wish)).requests;
+    let room = || (requests.cpu().value() < 4).then_some(());
+    let allocated = allocate(&wish, &held, || room().ok_or_else(|| "too much".into()));
     let resources = &testing::first(&allocated.pod).resources;
     (allocated.verdict, serde_json::to_value(resources).unwrap())
 }
@@ -49,8 +51,7 @@ fn a_wish_is_granted_or_deferred() {
 
     let huge = cpu("100", "100");
     let (verdict, resources) = judged(&huge, &old);
-    let why = "Node didn't have enough resource: cpu, requested: 100000, used: 0, capacity: 3900";
-    assert_eq!(verdict, Verdict::Deferred(why.into()));
+    assert_eq!(verdict, Verdict::Deferred("too much".into()));
     assert_eq!(resources, old, "it keeps what it has");
 }
 
@@ -79,10 +80,20 @@ fn a_pod_that_ends_keeps_what_it_has() {
         reason: crate::pod::TerminationReason::Deleted,
     });
     let held = Allocation::recorded(&wish.pod);
-    let allocated = allocate(&Arc::new(wish), &held, |_| Ok(()));
+    let allocated = allocate(&Arc::new(wish), &held, || Ok(()));
     assert_eq!(allocated.verdict, Verdict::Unchanged);
     let resources = &testing::first(&allocated.pod).resources;
     assert_eq!(serde_json::to_value(resources).unwrap(), cpu("1", "1"));
+}
+
+#[test]
+fn what_waits_is_read_from_the_status() {
+    let mut told = Pod::clone(&pod(&cpu("2", "2"), Some(&cpu("1", "1"))).pod);
+    let condition = json!([{ "type": PENDING, "status": "True", "message": "full" }]);
+    told.status.get_or_insert_default().conditions = serde_json::from_value(condition).unwrap();
+    let memory = ResizeMemory::recorded(&told);
+    assert_eq!(memory.deferred.as_deref(), Some("full"));
+    assert_eq!(memory.underway, None);
 }
 
 #[test]
@@ -125,6 +136,11 @@ fn events_carry_the_resources() {
     let pod = &pod(&cpu("1", "2"), None).pod;
     assert_eq!(
         event_detail(pod, Some("no room")),
-        r#"{"containers":[{"name":"c","resources":{"limits":{"cpu":"2"},"requests":{"cpu":"1"}}}],"error":"no room","generation":0}"#
+        r#"{"containers":[{"name":"c","resources":{"limits":{"cpu":"2"},"requests":{"cpu":"1"}}}],"generation":0,"error":"no room"}"#
+    );
+    let with_init = testing::with_spec("{initContainers: [{name: i}], containers: [{name: c}]}");
+    assert_eq!(
+        event_detail(&with_init.pod, None),
+        r#"{"initContainers":[{"name":"i","resources":{}}],"containers":[{"name":"c","resources":{}}],"generation":0}"#
     );
 }

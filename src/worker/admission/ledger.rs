@@ -8,7 +8,7 @@ use jiff::Timestamp;
 
 use crate::pod::admission::Claim;
 use crate::pod::admission::preempt::Candidate;
-use crate::pod::{DesiredPod, Intent, PodUid};
+use crate::pod::{DesiredPod, Intent, PodUid, resize};
 use crate::runtime::KnownPods;
 
 #[derive(Debug, Default)]
@@ -122,16 +122,30 @@ impl Ledger {
         self.waiting.len() != before
     }
 
-    /// Writes a pod down as being here from now on, once `after` are gone.
+    /// Writes a pod down as being here from now on, once `after` are gone. It
+    /// takes what it was given so far, if that is known, and not what it wishes.
     pub(super) fn enter(&mut self, pod: &Arc<DesiredPod>, after: BTreeSet<PodUid>) {
         self.waiting.remove(&pod.uid);
         let entry = Entry {
-            claim: Claim::of(&pod.pod),
+            claim: Claim::of(&resize::recorded(pod).pod),
             pod: pod.clone(),
             stay: Stay::Stays,
             after,
         };
         self.here.insert(pod.uid.clone(), entry);
+    }
+
+    /// Follows a pod that is here to what it takes from now on; where it stands
+    /// with others stays. Tells whether it takes less of something.
+    pub(super) fn resize(&mut self, pod: &Arc<DesiredPod>) -> bool {
+        let Some(entry) = self.here.get_mut(&pod.uid) else {
+            return false;
+        };
+        let claim = Claim::of(&pod.pod);
+        let before = std::mem::replace(&mut entry.claim, claim);
+        entry.pod = pod.clone();
+        let less = |(name, amount): (&str, i64)| entry.claim.amount(name) < amount;
+        before.amounts().any(less)
     }
 
     /// Strikes a pod out. Tells whether it was in the book.
@@ -180,6 +194,12 @@ impl Ledger {
         let counts = |entry: &&Entry| counted == Counted::All || entry.stay == Stay::Stays;
         let entries = self.here.values().filter(counts);
         Claim::sum(entries.map(|entry| &entry.claim))
+    }
+
+    /// What all but one of the pods that are here take together.
+    pub(super) fn taken_by_others(&self, uid: &PodUid) -> Claim {
+        let others = self.here.iter().filter(|(other, _)| *other != uid);
+        Claim::sum(others.map(|(_, entry)| &entry.claim))
     }
 
     /// Pods that were told to make room and are not gone yet.

@@ -63,6 +63,8 @@ pub struct Admission {
     state: Mutex<State>,
     /// Wakes those who wait: something in the ledger changed.
     changed: watch::Sender<()>,
+    /// Wakes pods that want to take more: others left, or take less.
+    room: watch::Sender<()>,
 }
 
 #[derive(Default)]
@@ -107,6 +109,7 @@ impl Admission {
             deps,
             state: Mutex::default(),
             changed: watch::Sender::new(()),
+            room: watch::Sender::new(()),
         })
     }
 
@@ -354,10 +357,37 @@ impl Ticket {
         self.admission.state().ledger.enter(pod, Default::default());
     }
 
+    /// Lets a pod that is here take what it asks for now, if that fits beside
+    /// the others.
+    ///
+    /// # Errors
+    /// What there is too little of; it is worth asking again when
+    /// [`Ticket::room`] has news.
+    pub(super) fn resize(&self, pod: &Arc<DesiredPod>) -> Result<(), Rejection> {
+        let admission = &self.admission;
+        let takes_less = {
+            let ledger = &mut admission.state().ledger;
+            let others = ledger.taken_by_others(&self.uid);
+            // Of what can be resized, this agent is the source.
+            admission::fits_resized(&pod.pod, &admission.deps.own, &others)?;
+            ledger.resize(pod)
+        };
+        if takes_less {
+            admission.room.send_replace(());
+        }
+        Ok(())
+    }
+
+    /// Has news when pods left, or take less than before.
+    pub(super) fn room(&self) -> watch::Receiver<()> {
+        self.admission.room.subscribe()
+    }
+
     /// The pod takes nothing any more, nor waits for anything.
     pub(super) fn release(&self) {
         if self.admission.state().ledger.remove(&self.uid) {
             self.admission.changed.send_replace(());
+            self.admission.room.send_replace(());
         }
     }
 }

@@ -171,3 +171,15 @@ async fn a_worker_that_dies_keeps_its_place_and_one_that_ends_gives_it_back() {
     drop(again);
     assert_eq!(pods(), 0);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_pod_that_makes_room_still_leaves_after_its_resize() {
+    let bench = bench(Moved::default());
+    let pod = for_zone("u1", "a");
+    let ticket = bench.enlist(&pod);
+    assert!(ticket.verdict(&pod, |_| ()).await.is_ok());
+    let uids = std::slice::from_ref(&pod.uid);
+    bench.admission.state().ledger.tell_to_leave(uids);
+    assert!(ticket.resize(&pod).is_ok());
+    assert!(bench.admission.state().ledger.leaving().contains(&pod.uid));
+}

@@ -7,6 +7,7 @@ use tracing::warn;
 
 use super::PodWorker;
 use crate::pod::Intent;
+use crate::pod::resize::recorded;
 use crate::pod::support::{self, Effect};
 use crate::worker::view::{AdmissionView, PodView};
 
@@ -37,7 +38,7 @@ impl PodWorker {
                 verdict = ticket.verdict(desired, on_wait) => Some(verdict),
             };
             match verdict {
-                None => self.desired = self.wish.borrow_and_update().clone(),
+                None => self.desired = recorded(&self.wish.borrow_and_update()),
                 Some(verdict) => {
                     self.refusal = verdict.err();
                     return ControlFlow::Continue(());

@@ -1,49 +1,27 @@
 //! What the worker makes of a wish for other resources.
 
-use std::sync::Arc;
-
-use jiff::Timestamp;
-
 use super::PodWorker;
 use crate::pod::plan::{PodPlan, Stage, Step};
-use crate::pod::resize::{self, Allocation, ResizeMemory, Underway, Verdict};
-use crate::pod::{DesiredPod, NodeFacts, Severity, qos};
-
-/// The pod as it is to be run by a new worker, from what its status tells of
-/// earlier ones.
-pub(super) fn first(
-    wish: &Arc<DesiredPod>,
-    node: &NodeFacts,
-    now: Timestamp,
-) -> (Arc<DesiredPod>, ResizeMemory) {
-    let held = Allocation::recorded(&wish.pod);
-    let allocated = resize::allocate(wish, &held, |pod| resize::room(pod, node.allocatable));
-    let mut memory = ResizeMemory {
-        deferred: None,
-        underway: Underway::recorded(&wish.pod),
-    };
-    match allocated.verdict {
-        Verdict::Unchanged => {}
-        Verdict::Deferred(why) => memory.deferred = Some(why),
-        Verdict::Granted(changes) => {
-            let mut underway = memory.underway.unwrap_or_default();
-            underway.since = now;
-            underway.changes.extend(changes);
-            memory.underway = Some(underway);
-        }
-    }
-    (allocated.pod, memory)
-}
+use crate::pod::resize::{self, Allocation, Underway, Verdict};
+use crate::pod::{Severity, qos};
 
 impl PodWorker {
-    /// Takes a new wish, with as many resources as the node grants.
-    pub(super) fn allocate(&mut self, wish: &Arc<DesiredPod>) {
+    /// Takes the newest wish, with as many resources as the node grants.
+    pub(super) fn allocate(&mut self) {
+        let wish = self.wish.borrow().clone();
         let held = Allocation::wished(&self.desired.pod);
-        let node = &self.deps.node;
-        let allocated = resize::allocate(wish, &held, |pod| resize::room(pod, node.allocatable));
-        let from = qos::pod_cgroup(&self.desired, node);
-        self.desired = allocated.pod;
         let known = self.memory.resize.deferred.take();
+        if self.refusal.is_some() || self.memory.over {
+            // It takes nothing, and will not.
+            self.desired = resize::keep(&wish, &held);
+            return;
+        }
+        // What becomes free from here on is news.
+        self.room.mark_unchanged();
+        let room = || self.ticket.resize(&wish).map_err(|short| short.message);
+        let allocated = resize::allocate(&wish, &held, room);
+        let from = qos::pod_cgroup(&self.desired, &self.deps.node);
+        self.desired = allocated.pod;
         match allocated.verdict {
             Verdict::Unchanged => {}
             Verdict::Granted(changes) => {

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use super::world::{World, pod};
+use super::world::{World, deleted, edited, pod};
 use crate::pod::DesiredPod;
 use crate::pod::resize::{IN_PROGRESS, PENDING};
 use crate::runtime::fake::{Call, Fault};
@@ -119,4 +119,73 @@ async fn a_resize_that_fails_is_tried_again() {
     let done = |u: &StatusUpdate| shows(u, "2") && !has(u, IN_PROGRESS);
     world.wait_told(&pod.uid, "resized", done).await;
     assert_eq!(updates(&world), 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_deferred_resize_is_granted_when_another_pod_leaves_or_shrinks() {
+    let world = World::new();
+    let (grows, shrinks, leaves) = (pod("u1", &["a"]), pod("u2", &["a"]), pod("u3", &["a"]));
+    for (pod, amount) in [(&grows, "1"), (&shrinks, "3"), (&leaves, "3")] {
+        world.want(with_cpu(pod, amount, "NotRequired"));
+        world.wait_phase(&pod.uid, "Running").await;
+    }
+    // 8 CPUs in all.
+    world.want(with_cpu(&grows, "4", "NotRequired"));
+    let deferred = |u: &StatusUpdate| has(u, PENDING) && shows(u, "1");
+    world.wait_told(&grows.uid, "deferred", deferred).await;
+    let message = world.wait_event("ResizeDeferred").await;
+    let why = "Node didn't have enough resource: cpu, requested: 4000, used: 6000, capacity: 8000";
+    assert!(message.contains(why), "{message}");
+
+    world.want(with_cpu(&shrinks, "1", "NotRequired"));
+    let granted = |amount: &'static str| {
+        move |u: &StatusUpdate| shows(u, amount) && !has(u, PENDING) && !has(u, IN_PROGRESS)
+    };
+    world.wait_told(&grows.uid, "4", granted("4")).await;
+
+    world.want(with_cpu(&grows, "7", "NotRequired"));
+    let deferred = |u: &StatusUpdate| has(u, PENDING) && shows(u, "4");
+    world.wait_told(&grows.uid, "deferred", deferred).await;
+    world.want(deleted(&with_cpu(&leaves, "3", "NotRequired"), 1));
+    world.wait_told(&grows.uid, "7", granted("7")).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_resized_pod_takes_is_gone_for_new_ones() {
+    let world = World::new();
+    let (grows, late) = (pod("u1", &["a"]), pod("u2", &["a"]));
+    world.want(with_cpu(&grows, "1", "NotRequired"));
+    world.wait_phase(&grows.uid, "Running").await;
+    world.want(with_cpu(&grows, "7", "NotRequired"));
+    let done = |u: &StatusUpdate| shows(u, "7") && !has(u, IN_PROGRESS);
+    world.wait_told(&grows.uid, "resized", done).await;
+    world.want(with_cpu(&late, "2", "NotRequired"));
+    let told = world.wait_phase(&late.uid, "Failed").await;
+    assert_eq!(told.status.reason.as_deref(), Some("OutOfcpu"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_sidecar_is_resized_while_it_runs() {
+    let world = World::new();
+    let with = |amount: &str| {
+        let sidecar = json!([{
+            "name": "side", "image": "img", "imagePullPolicy": "IfNotPresent",
+            "restartPolicy": "Always", "resources": { "requests": { "cpu": amount } },
+        }]);
+        edited(&pod("u1", &["a"]), |spec| {
+            spec.init_containers = serde_json::from_value(sidecar).expect("a sidecar");
+        })
+    };
+    let pod = with("1");
+    world.want(pod.clone());
+    world.wait_phase(&pod.uid, "Running").await;
+    world.want(with("2"));
+    let done = |u: &StatusUpdate| {
+        let statuses = u.status.init_container_statuses.as_ref().expect("one");
+        let given = statuses[0].allocated_resources.as_ref();
+        given.is_some_and(|list| list["cpu"].0 == "2") && !has(u, IN_PROGRESS)
+    };
+    world.wait_told(&pod.uid, "resized", done).await;
+    assert_eq!(updates(&world), 1);
+    assert_eq!(world.runtime.pod(&pod.uid).containers.len(), 2);
 }
