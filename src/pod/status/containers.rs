@@ -5,7 +5,7 @@ use std::time::Duration;
 use k8s_openapi::api::core::v1::{
     Container, ContainerState as ApiState, ContainerStateRunning, ContainerStateTerminated,
     ContainerStateWaiting, ContainerStatus, ContainerUser, EphemeralContainer, LinuxContainerUser,
-    VolumeMountStatus,
+    VolumeMount, VolumeMountStatus,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
@@ -126,7 +126,7 @@ fn status(
             .resources
             .as_ref()
             .and_then(|resources| resources.requests.clone()),
-        volume_mounts: volume_mounts(container),
+        volume_mounts: volume_mounts(input, container),
         ..ContainerStatus::default()
     }
 }
@@ -178,7 +178,7 @@ fn unseen(
         image: container.image.clone().unwrap_or_default(),
         state: Some(in_waiting(waiting_to_start(input, container))),
         last_state: Some(ApiState::default()),
-        volume_mounts: volume_mounts(container),
+        volume_mounts: volume_mounts(input, container),
         ..ContainerStatus::default()
     };
     if let Some(previous) = previous {
@@ -439,28 +439,24 @@ fn previous<'a>(input: &StatusInput<'a>, name: &str) -> Option<&'a ContainerStat
         .find(|status| status.name == name)
 }
 
-fn volume_mounts(container: &Container) -> Option<Vec<VolumeMountStatus>> {
+fn volume_mounts(input: &StatusInput<'_>, container: &Container) -> Option<Vec<VolumeMountStatus>> {
     let mounts = container.volume_mounts.as_ref()?;
-    Some(
-        mounts
-            .iter()
-            .map(|mount| {
-                let read_only = mount.read_only.unwrap_or(false);
-                // "IfPossible" comes to nothing until the runtime is asked.
-                let recursive = match mount.recursive_read_only.as_deref() {
-                    Some("Enabled") => "Enabled",
-                    _ => "Disabled",
-                };
-                VolumeMountStatus {
-                    name: mount.name.clone(),
-                    mount_path: mount.mount_path.clone(),
-                    read_only: read_only.then_some(true),
-                    recursive_read_only: read_only.then(|| recursive.to_owned()),
-                    ..VolumeMountStatus::default()
-                }
-            })
-            .collect(),
-    )
+    let status = |mount: &VolumeMount| {
+        let recursive = match mount.recursive_read_only.as_deref() {
+            Some("Enabled") => "Enabled",
+            Some("IfPossible") if input.features.recursive_read_only_mounts => "Enabled",
+            _ => "Disabled",
+        };
+        let read_only = mount.read_only.unwrap_or(false);
+        VolumeMountStatus {
+            name: mount.name.clone(),
+            mount_path: mount.mount_path.clone(),
+            read_only: read_only.then_some(true),
+            recursive_read_only: read_only.then(|| recursive.to_owned()),
+            ..VolumeMountStatus::default()
+        }
+    };
+    Some(mounts.iter().map(status).collect())
 }
 
 /// A whole number of seconds as Go prints a duration: `10s`, `2m40s`, `5m0s`.

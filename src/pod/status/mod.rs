@@ -21,6 +21,7 @@ use super::admission::Rejection;
 use super::containers::{ephemeral, host_network, init, regular};
 use super::deadline;
 use super::facts::NodeFacts;
+use super::inputs::RuntimeFeatures;
 use super::memory::PodMemory;
 use super::model::{DesiredPod, Intent, Termination, TerminationReason};
 use super::observed::ObservedPod;
@@ -34,6 +35,8 @@ pub struct StatusInput<'a> {
     pub observed: &'a ObservedPod,
     pub memory: &'a PodMemory,
     pub node: &'a NodeFacts,
+    /// What the runtime can do with the pod's handler.
+    pub features: RuntimeFeatures,
     pub stage: Stage,
     /// The last status known to readers: this process's own last one, or what
     /// the API object carries.

@@ -26,6 +26,10 @@ fn status_of(
         observed,
         memory,
         node: &node(),
+        features: RuntimeFeatures {
+            recursive_read_only_mounts: true,
+            ..RuntimeFeatures::default()
+        },
         stage,
         previous,
         now: at(100),

@@ -32,12 +32,18 @@ impl PodWorker {
         let keep = plan.stage >= Stage::Removing && self.told.is_some();
         if !keep {
             let now = (self.deps.clock)();
+            let handler = self
+                .seen
+                .ready_sandbox()
+                .map(|s| s.runtime_handler.as_str());
+            let features = self.health.borrow().features(handler.unwrap_or_default());
             let status = self.refused_status(now).unwrap_or_else(|| {
                 status::compute(&StatusInput {
                     desired: &self.desired,
                     observed: &self.seen,
                     memory: &self.memory,
                     node: &self.deps.node,
+                    features,
                     stage: plan.stage,
                     previous: self.told.as_deref().or(self.desired.pod.status.as_ref()),
                     now,

@@ -255,3 +255,23 @@ fn an_ended_pod_says_what_became_of_containers_that_nobody_saw() {
         [true, false, false]
     );
 }
+
+#[test]
+fn mounts_say_how_deep_they_are_read_only() {
+    let mut pod = pod("Always", &[], &["a"]);
+    let mut object = k8s_openapi::api::core::v1::Pod::clone(&pod.pod);
+    let modes = [None, Some("Disabled"), Some("IfPossible"), Some("Enabled")];
+    let mount = |mode: &Option<&str>| json!({"name": "v", "mountPath": "/v", "readOnly": true, "recursiveReadOnly": mode});
+    let mut mounts: Vec<Value> = modes.iter().map(mount).collect();
+    mounts.push(json!({"name": "v", "mountPath": "/w"}));
+    if let Some(spec) = &mut object.spec {
+        spec.containers[0].volume_mounts = serde_json::from_value(mounts.into()).expect("mounts");
+    }
+    pod.pod = std::sync::Arc::new(object);
+    let status = alive(&pod, vec![instance(&pod, "a", 0, running())]);
+    let told = container(&status, "a").volume_mounts.iter().flatten();
+    let told: Vec<_> = told.map(|m| m.recursive_read_only.as_deref()).collect();
+    let wanted = ["Disabled", "Disabled", "Enabled", "Enabled"].map(Some);
+    assert_eq!(told[..4], wanted);
+    assert_eq!(told[4], None);
+}
