@@ -125,8 +125,10 @@ async fn a_container_that_wants_it_is_restarted_for_a_resize(t: Scene) -> anyhow
 
 async fn a_resize_that_the_node_has_no_room_for_waits(t: Scene) -> anyhow::Result<()> {
     let small = resources("100m", "64Mi");
+    // What is more than the whole node has is refused by the API server.
+    ready(&t, "other", resources("600m", "64Mi"), json!([])).await?;
     ready(&t, "greedy", small.clone(), json!([])).await?;
-    resize(&t, "greedy", resources("9999", "64Mi")).await?;
+    resize(&t, "greedy", resources("1500m", "64Mi")).await?;
     let waits = |pod: &Value| has(pod, "PodResizePending");
     let pod = t.pod_until("greedy", "has to wait", waits).await?;
     ensure!(

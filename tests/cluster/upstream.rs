@@ -29,6 +29,10 @@ pub const CANNOT: &[(&str, &str)] = &[
         "its pod worker waits for the hook",
     ),
     (
+        "live_volumes::an_immutable_object_is_shown",
+        "it goes on showing an immutable object that was replaced by one of the same name",
+    ),
+    (
         "log_requests::a_container_that_writes_as_fast_as_it_can_does_not_fill_the_disk",
         "it looks at logs every three seconds at most",
     ),
