@@ -29,6 +29,11 @@ pub const CANNOT: &[(&str, &str)] = &[
         "its pod worker waits for the hook",
     ),
     (
+        "hooks::an_https_hook_makes_do_with_plain_http",
+        "its recorder drops the event: it passes on what is about containers, and this is \
+         about the pod",
+    ),
+    (
         "live_volumes::an_immutable_object_is_shown",
         "it goes on showing an immutable object that was replaced by one of the same name",
     ),
