@@ -60,6 +60,11 @@ impl Sandboxes for CriSandboxes {
     }
 
     async fn remove_sandbox(&self, id: &SandboxId) -> Result<(), RuntimeError> {
+        // CRI has no name for what it has lost sight of, so nobody would find it
+        // again if this process died between the two removals.
+        if self.leftovers.end_task(&id.0).await {
+            self.leftovers.clear(&id.0).await?;
+        }
         self.client.remove_pod_sandbox(&id.0).await?;
         self.leftovers.clear(&id.0).await
     }
