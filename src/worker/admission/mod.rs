@@ -152,6 +152,7 @@ impl Admission {
         if !self.deps.health.borrow().checked {
             return Attempt::Wait("the runtime to tell what it can do");
         }
+        let node = newest.cloned().or_else(|| self.deps.node.borrow().clone());
         let mut state = self.state();
         if state.ledger.adopt(&known) {
             self.changed.send_replace(());
@@ -166,8 +167,8 @@ impl Admission {
         if awaits_manifests && !pod.origin.is_static() {
             return Attempt::Wait("the manifests to be read");
         }
-        if let Some(node) = newest.or(self.deps.node.borrow().as_ref()) {
-            state.node = Some(node.clone());
+        if node.is_some() {
+            state.node = node;
         }
         let node = match &state.node {
             Some(node) => self.deps.own.updated_by(node),
