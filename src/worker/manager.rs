@@ -223,12 +223,12 @@ impl Manager {
                 continue;
             }
             worker.wish.send_if_modified(|wish| {
-                if wish.intent != Intent::Run {
+                let Some(grace) = grace_when_unwanted(&wish.intent) else {
                     return false;
-                }
+                };
                 *wish = Arc::new(DesiredPod {
                     intent: Intent::Terminate(Termination {
-                        grace: None,
+                        grace,
                         reason: TerminationReason::Removed,
                     }),
                     ..DesiredPod::clone(wish)
@@ -396,6 +396,21 @@ fn sharpen(old: &DesiredPod, new: &Arc<DesiredPod>) -> Arc<DesiredPod> {
         intent,
         ..DesiredPod::clone(new)
     })
+}
+
+/// The grace of a pod that no source names any more; `None` if it leaves nothing
+/// behind anyhow. A pod that this node has ended is kept for its source to read,
+/// and has no reader now: a deletion without grace may never have been seen.
+fn grace_when_unwanted(intent: &Intent) -> Option<Option<Duration>> {
+    match intent {
+        Intent::Run => Some(None),
+        Intent::Terminate(termination) => match termination.reason {
+            TerminationReason::Failed { .. } => Some(termination.grace),
+            TerminationReason::Deleted
+            | TerminationReason::Removed
+            | TerminationReason::Orphaned => None,
+        },
+    }
 }
 
 /// A stand-in for a pod of which only the runtime (or the disk) tells.

@@ -116,6 +116,10 @@ async fn a_pod_that_this_node_ends_has_failed_for_the_given_reason() {
         .map(|c| (c.type_.as_str(), c.status.as_str()))
         .collect();
     assert!(told.contains(&("DisruptionTarget", "True")), "{told:?}");
+    // Deleted with no grace, it may be gone before this node hears of the deletion.
+    world.forget(&pod.uid);
+    world.wait_forgotten(&pod.uid).await;
+    assert!(world.disk.is_empty());
 }
 
 #[tokio::test(start_paused = true)]
