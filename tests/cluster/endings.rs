@@ -127,9 +127,11 @@ async fn a_container_that_forks_and_floods_and_will_not_end_harms_only_itself(
     t: Scene,
 ) -> anyhow::Result<()> {
     t.ready_pod("calm", json!([shell("main", FOREVER)])).await?;
-    // Five megabytes in long lines, so that reading them costs the node little.
+    // Five megabytes in long lines, so that reading them costs the node little. Logs
+    // are rotated in these clusters, so what is waited for is said again and again.
     let script = "trap '' TERM; for i in $(seq 20); do (while :; do sleep 1; done) & done; \
-                  yes \"$(printf '%02000d' 0)\" | head -c 5000000; echo flooded; wait";
+                  yes \"$(printf '%02000d' 0)\" | head -c 5000000; \
+                  while :; do echo flooded; sleep 1; done";
     let spec = json!({
         "terminationGracePeriodSeconds": 3,
         "containers": [shell("main", script)],
