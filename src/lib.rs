@@ -45,6 +45,8 @@ pub mod node;
 pub mod pod;
 // containerd through CRI: what changes containers, images, what runs.
 pub mod runtime;
+// Services: index, rules, iptables, connection tracking.
+pub mod proxy;
 // What is served: the node's HTTPS API, health, metrics, `kubelet explain`.
 pub mod server;
 // Desired pods: the API server's and the static manifests', merged.

@@ -171,6 +171,11 @@ const RULES: &[Rule] = &[
         uses: &["cgroup", "pod", "runtime"],
     },
     Rule {
+        module: "proxy",
+        powers: &[],
+        uses: &[],
+    },
+    Rule {
         module: "server",
         powers: &[Async, Clock, Files, Network],
         uses: &[
@@ -356,7 +361,7 @@ fn power_of(path: &[String]) -> Option<Power> {
         {
             Some(Network)
         }
-        ["axum" | "hyper" | "hyper_util", ..] => Some(Network),
+        ["axum" | "hyper" | "hyper_util" | "netlink_sys", ..] => Some(Network),
         [
             "tokio" | "tokio_util" | "tokio_stream" | "futures" | "async_trait",
             ..,

@@ -1,0 +1,17 @@
+//! The service proxy: what a Service means on this node, as iptables rules.
+//!
+//! In: Services, EndpointSlices and this node's labels and addresses, from the API
+//! server or from the manifest folder. Out: rules in the kernel, and reports of how
+//! that went. It is kube-proxy's iptables mode, with the same chains and the same
+//! rules in them, inside the agent's process.
+//!
+//! ```text
+//!  apiserver ──Service, EndpointSlice──► index ──► select ──► rules ──► render
+//!  source (manifest folder) ───────────►   │   pure from here to the text   │
+//!                                          ▼                                ▼
+//!                                       stale ──► conntrack              apply ──► iptables-restore
+//!                                                                           ▲
+//!                                              others' changes ── watch ────┘
+//! ```
+
+pub mod model;
