@@ -5,7 +5,7 @@
 # counts as one. Sourced after hack/cluster/lib.sh, never run.
 
 PASSED=0 FAILED=0 SKIPPED=0
-FAILURES=() SKIPS=()
+FAILURES=() SKIPS=() REASONS=()
 PART_PID=''
 
 # No part takes longer than this, however hung; in seconds.
@@ -88,8 +88,18 @@ part_count() {
 		printf -- '--- last lines of %s\n' "$log" >&2
 		tail -n 60 "$log" >&2
 		printf -- '---\n' >&2
+		mapfile -t -O "${#REASONS[@]}" REASONS < <(part_reasons "$log")
 	fi
 	say "    $name: $passed passed, $failed failed, $skipped skipped in $4 s"
+}
+
+# part_reasons LOG: what each failed test of libtest's said first. Of a long run often
+# only the end is at hand, and that should tell why it failed.
+part_reasons() {
+	awk '
+		/^---- .* ----$/ { left = 6; print substr($0, 6, length($0) - 10) ":"; next }
+		/^failures:$|^$/ { left = 0 }
+		left > 0 { print "    " substr($0, 1, 300); left-- }' "$1"
 }
 
 # part_skipped NAME REASON: a part that this host cannot run.
@@ -104,6 +114,7 @@ parts_end() {
 	say "logs: $LOG_DIR"
 	((${#SKIPS[@]} == 0)) || printf 'skipped: %s\n' "${SKIPS[@]}"
 	((${#FAILURES[@]} == 0)) || printf 'failed: %s\n' "${FAILURES[@]}"
+	((${#REASONS[@]} == 0)) || printf '%s\n' "${REASONS[@]}"
 	if [[ -n ${filter:-} ]] && ((PASSED + FAILED + SKIPPED == 0)); then
 		echo "no test's name contains '$filter'"
 		FAILED=1
