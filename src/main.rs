@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use kubelet::agent::{self, telemetry};
-use kubelet::config::{self, Cli, ExplainArgs, OutputFormat, RunArgs};
+use kubelet::config::{self, Cli, ExplainArgs, OutputFormat, ProxyAction, ProxyArgs, RunArgs};
 use kubelet::error::chain;
 use kubelet::pod::PodName;
 use kubelet::server::explain;
@@ -20,6 +20,7 @@ fn main() -> ExitCode {
             ExitCode::SUCCESS
         }
         Ok(Cli::Explain(args)) => in_runtime(explain(args)),
+        Ok(Cli::Proxy(args)) => proxy(&args),
         Ok(Cli::Run(args)) => in_runtime(run(args)),
     }
 }
@@ -51,6 +52,33 @@ async fn run(args: Box<RunArgs>) -> ExitCode {
         Ok(agent) => agent.run(agent::shutdown_signals()).await,
         Err(error) => {
             tracing::error!(error = %chain(&error), "cannot start");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn proxy(args: &ProxyArgs) -> ExitCode {
+    let loaded = match config::load_proxy(args) {
+        Ok(loaded) => loaded,
+        Err(errors) => {
+            eprintln!("{errors}");
+            return ExitCode::FAILURE;
+        }
+    };
+    telemetry::init(&loaded.process.log);
+    for warning in &loaded.warnings {
+        tracing::warn!("{warning}");
+    }
+    match args.action() {
+        ProxyAction::WriteConfig(path) => match std::fs::write(path, loaded.config.to_yaml()) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => {
+                tracing::error!(%error, path = %path.display(), "cannot write the configuration");
+                ExitCode::FAILURE
+            }
+        },
+        ProxyAction::Run | ProxyAction::InitOnly | ProxyAction::Cleanup => {
+            eprintln!("kubelet: the service proxy is not built yet");
             ExitCode::FAILURE
         }
     }

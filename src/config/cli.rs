@@ -12,6 +12,7 @@ use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 
 use super::error::{ConfigError, ConfigWarning};
 use super::flags::{self, FlagValue};
+use super::proxy::{ProxyArgs, ProxyCommand, ServiceProxyMode};
 
 /// The Kubernetes version whose behaviour this agent has. It is what `--version` prints,
 /// which installers parse, and what the node reports as its kubelet version.
@@ -24,6 +25,8 @@ pub enum Cli {
     Run(Box<RunArgs>),
     /// Ask the running agent about a pod.
     Explain(ExplainArgs),
+    /// Be the service proxy alone, or do something else about it.
+    Proxy(Box<ProxyArgs>),
     /// Print this text and exit.
     Version(String),
 }
@@ -123,6 +126,21 @@ pub(super) struct NodeFlags {
     #[arg(long, value_name = "NAME", help_heading = "Node")]
     pub(super) cloud_provider: Option<String>,
 
+    /// Do the work of kube-proxy on this node: on, off, or auto, which is if nobody else does
+    #[arg(
+        long,
+        value_name = "WHEN",
+        value_enum,
+        default_value_t = ServiceProxyMode::Auto,
+        hide_possible_values = true,
+        help_heading = "Service proxy"
+    )]
+    pub(super) service_proxy: ServiceProxyMode,
+    /// KubeProxyConfiguration file; without it, upstream's defaults and detectLocalMode
+    /// NodeCIDR. What it says about clients, names and logs has no effect in the agent
+    #[arg(long, value_name = "FILE", help_heading = "Service proxy")]
+    pub(super) proxy_config: Option<String>,
+
     /// Directory of the agent's state
     #[arg(
         long,
@@ -204,10 +222,12 @@ struct Arguments {
 enum Sub {
     /// Say what the running agent is doing about a pod, and why
     Explain(ExplainArgs),
+    /// Run the service proxy alone, with the flags of kube-proxy
+    Proxy(Box<ProxyCommand>),
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum VersionFlag {
+pub(super) enum VersionFlag {
     True,
     False,
     Raw,
@@ -221,9 +241,12 @@ impl Cli {
     /// and ends the process as is customary.
     pub fn parse(argv: impl IntoIterator<Item = OsString>) -> Result<Self, CliError> {
         let (argv, mut warnings) = normalize(argv);
-        let mut command = flags::add_to(Arguments::command());
+        let table = &flags::KUBELET;
+        let mut command = ProxyCommand::add_fields(table.add_to(Arguments::command()));
         let matches = command.try_get_matches_from_mut(argv)?;
-        if let Some((name, advice)) = flags::removed(&matches) {
+        let proxy = ProxyCommand::matches(&matches);
+        let removed = proxy.and_then(|matches| flags::PROXY.removed(matches));
+        if let Some((name, advice)) = removed.or_else(|| table.removed(&matches)) {
             return Err(command.error(
                 ErrorKind::UnknownArgument,
                 format!("--{name} does not exist any more: {advice}"),
@@ -231,17 +254,26 @@ impl Cli {
         }
         let arguments =
             Arguments::from_arg_matches(&matches).map_err(|error| error.format(&mut command))?;
-        if let Some(Sub::Explain(explain)) = arguments.subcommand {
-            return Ok(Self::Explain(explain));
-        }
-        match arguments.version {
+        let version = match &arguments.subcommand {
+            Some(Sub::Proxy(command)) => command.version(),
+            Some(Sub::Explain(_)) | None => arguments.version,
+        };
+        match version {
             Some(VersionFlag::True) => return Ok(Self::Version(version_line())),
             Some(VersionFlag::Raw) => return Ok(Self::Version(version_details())),
             Some(VersionFlag::False) | None => {}
         }
-        warnings.extend(flags::ignored(&matches));
+        match arguments.subcommand {
+            Some(Sub::Explain(explain)) => return Ok(Self::Explain(explain)),
+            Some(Sub::Proxy(command)) => {
+                let args = command.into_args(proxy.unwrap_or(&matches), warnings);
+                return Ok(Self::Proxy(Box::new(args)));
+            }
+            None => {}
+        }
+        warnings.extend(table.ignored(&matches));
         let mut errors = Vec::new();
-        let fields = flags::values(&matches, &mut errors);
+        let fields = table.values(&matches, &mut errors);
         Ok(Self::Run(Box::new(RunArgs {
             node: arguments.node,
             fields,

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use super::document::{Node, Value};
 use super::duration::GoDuration;
 use super::error::Origin;
-use super::raw::{FlushFrequency, KubeletConfiguration, QuantityText};
+use super::raw::{FlushFrequency, KubeletConfiguration, Logging, QuantityText};
 use super::schema::Read;
 
 /// Thresholds of a configuration file that sets none.
@@ -119,15 +119,18 @@ fn server(raw: &mut KubeletConfiguration) {
     raw.enable_system_log_handler.default_to(true);
     raw.enable_profiling_handler.default_to(true);
     raw.enable_debug_flags_handler.default_to(true);
-    raw.logging.format.default_zero_to("text".to_owned());
-    for routing in [&mut raw.logging.options.text, &mut raw.logging.options.json] {
+    logging(&mut raw.logging);
+}
+
+/// The defaults of `logging`, which is the same in all configuration files.
+pub(super) fn logging(raw: &mut Logging) {
+    raw.format.default_zero_to("text".to_owned());
+    for routing in [&mut raw.options.text, &mut raw.options.json] {
         routing
             .info_buffer_size
             .default_to(QuantityText("0".to_owned()));
     }
-    raw.logging
-        .flush_frequency
-        .default_zero_to(FlushFrequency(secs(5)));
+    raw.flush_frequency.default_zero_to(FlushFrequency(secs(5)));
 }
 
 fn authentication(raw: &mut KubeletConfiguration) {

@@ -62,11 +62,16 @@ pub enum Problem {
     /// The file is neither YAML nor JSON.
     #[error("{0}")]
     Syntax(String),
-    /// The file holds something else than a `KubeletConfiguration`.
-    #[error(
-        "expected apiVersion \"kubelet.config.k8s.io/v1beta1\" and kind \"KubeletConfiguration\", found {0}"
-    )]
-    WrongKind(String),
+    /// The file holds another kind of object.
+    #[error("expected apiVersion {api_version:?} and kind {kind:?}, found {found}")]
+    WrongKind {
+        /// What the file should say.
+        api_version: &'static str,
+        /// What the file should say.
+        kind: &'static str,
+        /// What it says, for a person.
+        found: String,
+    },
     /// No such field.
     #[error("unknown field {name:?}{}", Hint(.suggestion))]
     UnknownField {

@@ -5,23 +5,27 @@
 //! their defaults. Every layer is checked by itself, so an error in a file is reported even
 //! if a later layer would hide it, and all errors of all layers are reported together.
 
-use std::fs;
-use std::path::{self, Path, PathBuf};
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 
 use walkdir::WalkDir;
 
 use super::cli::{RunArgs, given};
-use super::document::{self, Node, Value};
+use super::document::Node;
 use super::error::{ConfigError, ConfigErrors, ConfigWarning, Origin, Problem};
-use super::gates::{self, GateNotice, Resolution};
+use super::gates::{self, Component, GateNotice, Resolution};
+use super::layer::{self, ObjectKind};
+use super::proxy::{self, KubeProxyConfiguration};
 use super::raw::KubeletConfiguration;
 use super::resolve::{self, Inputs, Problems};
-use super::schema::Read;
+use super::schema::Setting;
 use super::sections::Config;
 use super::{defaults, flags, support, validate};
 
-const API_VERSION: &str = "kubelet.config.k8s.io/v1beta1";
-const KIND: &str = "KubeletConfiguration";
+const KIND: ObjectKind = ObjectKind {
+    api_version: "kubelet.config.k8s.io/v1beta1",
+    kind: "KubeletConfiguration",
+};
 
 /// A configuration, and what to tell about it.
 #[derive(Debug, Clone, PartialEq)]
@@ -56,19 +60,14 @@ pub fn load_for_host(args: &RunArgs, hostname: &str) -> Result<Loaded, ConfigErr
             }
         }
     }
-    // Read before flags replace anything; the flags' own errors come from the second pass.
-    let files_are_sound = problems.0.len() == args.errors.len();
     flags::apply(&args.fields, &mut tree);
-    let mut errors = Vec::new();
-    let raw = KubeletConfiguration::read(Some(&tree), "", &mut errors);
-    errors.retain(|error| files_are_sound || error.origin.is_flag());
-    let is_typed = errors.is_empty();
-    problems.0.extend(errors);
-    if !(files_are_sound && is_typed) {
+    let raw = layer::fields(&tree, &mut problems.0);
+    let proxy = proxy::read_for_agent(&args.node, &mut problems.0);
+    if problems.0.len() > args.errors.len() {
         // Rules between fields would only report the consequences.
         return Err(ConfigErrors::new(problems.0));
     }
-    finish(args, hostname, raw, problems)
+    finish(args, hostname, raw, proxy, problems)
 }
 
 /// Defaults, gates, rules and sections, once every field is known to have its type.
@@ -76,21 +75,31 @@ fn finish(
     args: &RunArgs,
     hostname: &str,
     mut raw: KubeletConfiguration,
+    proxy: KubeProxyConfiguration,
     mut problems: Problems,
 ) -> Result<Loaded, ConfigErrors> {
     let mut warnings = args.warnings.clone();
-    let gates = resolve_gates(&raw, &mut problems, &mut warnings);
+    let gates = resolve_gates(
+        &raw.feature_gates,
+        Component::Node,
+        &mut problems,
+        &mut warnings,
+    );
     defaults::apply(&mut raw);
     validate::check(&raw, &gates, &mut problems);
+    let node_name =
+        resolve::node_name(given(&args.node.hostname_override), hostname, &mut problems);
+    let proxy = proxy::for_agent(proxy, &args.node, &node_name, &mut problems, &mut warnings);
     let inputs = Inputs {
         raw: &raw,
         flags: &args.node,
-        hostname,
+        node_name,
+        proxy,
         gates,
     };
     let mut config = resolve::config(&inputs, &mut problems);
     config.effective = effective(&raw);
-    let (unsupported, refused) = support::review(&raw, &defaults::pristine());
+    let (unsupported, refused) = support::review(&raw, &defaults::pristine(), support::support);
     warnings.extend(unsupported);
     problems.0.extend(refused);
     if problems.0.is_empty() {
@@ -108,24 +117,23 @@ fn effective(raw: &KubeletConfiguration) -> serde_json::Value {
             "<masked>".clone_into(value);
         }
     }
-    let mut document = serde_json::to_value(&shown).unwrap_or_default();
-    document["apiVersion"] = API_VERSION.into();
-    document["kind"] = KIND.into();
-    document
+    KIND.document(&shown)
 }
 
-fn resolve_gates(
-    raw: &KubeletConfiguration,
+/// The gates set for a component, with problems and warnings about them.
+pub(super) fn resolve_gates(
+    setting: &Setting<BTreeMap<String, Setting<bool>>>,
+    component: Component,
     problems: &mut Problems,
     warnings: &mut Vec<ConfigWarning>,
 ) -> gates::FeatureGates {
-    let setting = &raw.feature_gates;
     let requested = setting.get();
     let Resolution {
         gates,
         errors,
         notices,
     } = gates::resolve(
+        component,
         &requested
             .iter()
             .map(|(gate, value)| (gate.clone(), value.get()))
@@ -168,6 +176,10 @@ fn base_layer(args: &RunArgs, errors: &mut Vec<ConfigError>) -> Node {
     }
 }
 
+fn read_layer(file: &Path, errors: &mut Vec<ConfigError>) -> Option<Node> {
+    layer::from_file::<KubeletConfiguration>(file, KIND, errors)
+}
+
 /// The `*.conf` files below a directory, in the order of their paths.
 fn drop_ins(directory: &Path, errors: &mut Vec<ConfigError>) -> Vec<PathBuf> {
     let mut files = Vec::new();
@@ -189,52 +201,4 @@ fn drop_ins(directory: &Path, errors: &mut Vec<ConfigError>) -> Vec<PathBuf> {
         }
     }
     files
-}
-
-/// Reads and checks one file; `None` after reporting why that cannot be.
-fn read_layer(file: &Path, errors: &mut Vec<ConfigError>) -> Option<Node> {
-    // Paths in the file are relative to it, and have to stay valid wherever they are used.
-    let file = &path::absolute(file).unwrap_or_else(|_| file.to_path_buf());
-    let text = match fs::read_to_string(file) {
-        Ok(text) => text,
-        Err(error) => {
-            let problem = Problem::Unreadable(error.to_string());
-            errors.push(ConfigError::whole_file(file, problem));
-            return None;
-        }
-    };
-    let layer = match document::parse(&text, file) {
-        Ok(layer) => layer,
-        Err(found) => {
-            errors.extend(found);
-            return None;
-        }
-    };
-    if let Some(error) = wrong_kind(&layer, file) {
-        // The fields of another kind of object are not worth listing.
-        errors.push(error);
-        return None;
-    }
-    KubeletConfiguration::read(Some(&layer), "", errors);
-    Some(layer)
-}
-
-fn wrong_kind(layer: &Node, file: &Path) -> Option<ConfigError> {
-    let text = |key: &str| match layer.get(key).map(|node| &node.value) {
-        Some(Value::Text(text)) => Some(text.as_str()),
-        _ => None,
-    };
-    let (api_version, kind) = (text("apiVersion"), text("kind"));
-    if api_version == Some(API_VERSION) && kind == Some(KIND) {
-        return None;
-    }
-    let found = match (api_version, kind) {
-        (None, None) => "neither".to_owned(),
-        (api_version, kind) => format!(
-            "{:?} and {:?}",
-            api_version.unwrap_or_default(),
-            kind.unwrap_or_default()
-        ),
-    };
-    Some(ConfigError::whole_file(file, Problem::WrongKind(found)))
 }

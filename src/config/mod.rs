@@ -15,7 +15,8 @@
 //! ```
 //!
 //! Every value remembers the file, line and column or the flag it was written in
-//! ([`Origin`]), through all layers, and all errors are reported together.
+//! ([`Origin`]), through all layers, and all errors are reported together. The service
+//! proxy's own file goes the same way, in [`proxy`].
 
 mod cli;
 mod credential_providers;
@@ -26,7 +27,9 @@ mod error;
 mod flags;
 mod gates;
 mod labels;
+mod layer;
 mod load;
+mod proxy;
 mod raw;
 mod resolve;
 mod schema;
@@ -44,6 +47,11 @@ pub use duration::GoDuration;
 pub use error::{ConfigError, ConfigErrors, ConfigWarning, Origin, Problem};
 pub use gates::FeatureGates;
 pub use load::{Loaded, load, load_for_host};
+pub use proxy::{
+    ConntrackConfig, LoadedProxy, LocalTraffic, NodePortAddresses, ProxyAction, ProxyArgs,
+    ProxyConfig, ProxyProcessConfig, ServiceProxyConfig, ServiceProxyMode, load_proxy,
+    load_proxy_for_host,
+};
 pub use sections::{
     ApiConfig, Authentication, Authorization, CgroupConfig, CgroupDriver, Config,
     ContainerLogConfig, DnsConfig, Enforcement, EventConfig, EvictionConfig, EvictionSignal,

@@ -16,6 +16,7 @@ use serde::Serialize;
 use super::credential_providers::CredentialProvider;
 use super::duration::{as_go_string, option_as_go_string};
 use super::gates::FeatureGates;
+use super::proxy::ServiceProxyConfig;
 
 /// Everything the agent is told at start. Immutable for the life of the process.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -48,6 +49,8 @@ pub struct Config {
     pub events: EventConfig,
     /// The agent's own HTTP listeners.
     pub server: ServerConfig,
+    /// The service proxy, and whether it runs.
+    pub proxy: ServiceProxyConfig,
     /// The agent's own process attributes.
     pub process: ProcessConfig,
     /// The agent's own log.

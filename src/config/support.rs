@@ -4,7 +4,6 @@
 //! field can be read and silently dropped. Whoever makes a field work changes its row.
 
 use super::error::{ConfigError, ConfigWarning, Problem};
-use super::raw::KubeletConfiguration;
 use super::schema::{Leaf, Read};
 
 /// What becomes of a field.
@@ -181,7 +180,8 @@ pub(super) const TABLE: &[(&str, Support)] = &[
     ("userNamespaces.idsPerPod", Honoured),
 ];
 
-fn support(path: &str) -> Option<Support> {
+/// What becomes of a field of `KubeletConfiguration`.
+pub(super) fn support(path: &str) -> Option<Support> {
     TABLE
         .iter()
         .find(|(field, _)| *field == path)
@@ -189,9 +189,10 @@ fn support(path: &str) -> Option<Support> {
 }
 
 /// Compares what was set with the defaults and says what will not happen.
-pub(super) fn review(
-    given: &KubeletConfiguration,
-    defaults: &KubeletConfiguration,
+pub(super) fn review<T: Read>(
+    given: &T,
+    defaults: &T,
+    support: impl Fn(&str) -> Option<Support>,
 ) -> (Vec<ConfigWarning>, Vec<ConfigError>) {
     let mut warnings = Vec::new();
     let mut errors = Vec::new();
@@ -213,7 +214,7 @@ pub(super) fn review(
 }
 
 /// Fields a person set to something else than the default.
-fn changed(given: &KubeletConfiguration, defaults: &KubeletConfiguration) -> Vec<Leaf> {
+pub(super) fn changed<T: Read>(given: &T, defaults: &T) -> Vec<Leaf> {
     let (mut ours, mut theirs) = (Vec::new(), Vec::new());
     given.leaves(&mut ours);
     defaults.leaves(&mut theirs);

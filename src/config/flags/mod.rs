@@ -1,9 +1,10 @@
-//! Flags that set fields of `KubeletConfiguration`, as one more layer of configuration.
+//! Flags that set fields of a configuration file, as one more layer of configuration.
 //!
 //! Input: what the command line says, as text. Output: a [`Node`] tree in which every
 //! value's origin is its flag; whether the value suits the field is decided where that is
 //! decided for files, too.
 
+mod proxy;
 mod table;
 
 use std::sync::Arc;
@@ -13,8 +14,6 @@ use clap::{Arg, ArgMatches, Command};
 
 use super::document::{Node, Value};
 use super::error::{ConfigError, ConfigWarning, Origin, Problem};
-use table::{FIELD_FLAGS, FieldFlag, IGNORED, IGNORED_BOOLS, REMOVED};
-
 /// How a flag's text is read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Form {
@@ -22,6 +21,8 @@ enum Form {
     Bool,
     /// A whole number.
     Integer,
+    /// Any number.
+    Number,
     /// Anything.
     Text,
     /// An IP address, or nothing, which leaves the field unset.
@@ -44,38 +45,132 @@ enum Form {
     Modules,
 }
 
-const FIELDS_HEADING: &str = "Configuration file fields (a flag wins over the file)";
+/// A flag that sets a field.
+struct FieldFlag {
+    /// Without dashes.
+    name: &'static str,
+    /// Dotted path of the field.
+    field: &'static str,
+    form: Form,
+}
+
+const fn flag(name: &'static str, field: &'static str, form: Form) -> FieldFlag {
+    FieldFlag { name, field, form }
+}
+
+/// The flags of one command.
+pub(super) struct FlagTable {
+    fields: &'static [FieldFlag],
+    fields_heading: &'static str,
+    /// Flags that do nothing.
+    ignored: &'static [&'static str],
+    /// Those of `ignored` that take no value, or `true` or `false`.
+    ignored_bools: &'static [&'static str],
+    /// Flags that exist no more, with what to do about them.
+    removed: &'static [(&'static str, &'static str)],
+}
+
+/// Flags of the agent.
+pub(super) const KUBELET: FlagTable = FlagTable {
+    fields: table::FIELD_FLAGS,
+    fields_heading: "Configuration file fields (a flag wins over the file)",
+    ignored: table::IGNORED,
+    ignored_bools: table::IGNORED_BOOLS,
+    removed: table::REMOVED,
+};
+
+/// Flags of the service proxy when it runs alone.
+pub(super) const PROXY: FlagTable = FlagTable {
+    fields: proxy::FIELD_FLAGS,
+    fields_heading: "Configuration file fields (ignored with --config, but for logging)",
+    ignored: &[],
+    ignored_bools: &[],
+    removed: proxy::REMOVED,
+};
+
 const IGNORED_HEADING: &str = "Accepted and ignored";
 
-/// Adds every flag of the table to a command.
-pub(super) fn add_to(command: Command) -> Command {
-    let command = FIELD_FLAGS.iter().fold(command, |command, flag| {
-        let arg = value_arg(flag.name, flag.form == Form::Bool)
-            .help(format!("Set {}", flag.field))
-            .help_heading(FIELDS_HEADING)
-            .hide_short_help(true);
-        command.arg(match flag.name {
-            "v" => arg.short('v'),
-            _ => arg,
+impl FlagTable {
+    /// Adds every flag of the table to a command.
+    pub(super) fn add_to(&self, command: Command) -> Command {
+        let command = self.fields.iter().fold(command, |command, flag| {
+            let arg = value_arg(flag.name, flag.form == Form::Bool)
+                .help(format!("Set {}", flag.field))
+                .help_heading(self.fields_heading)
+                .hide_short_help(true);
+            command.arg(match flag.name {
+                "v" => arg.short('v'),
+                _ => arg,
+            })
+        });
+        let command = self.ignored.iter().fold(command, |command, name| {
+            command.arg(
+                value_arg(name, self.ignored_bools.contains(name))
+                    .help_heading(IGNORED_HEADING)
+                    .hide_short_help(true),
+            )
+        });
+        self.removed.iter().fold(command, |command, (name, _)| {
+            command.arg(
+                Arg::new(*name)
+                    .long(*name)
+                    .hide(true)
+                    .num_args(0..=1)
+                    .default_missing_value("")
+                    .action(ArgAction::Append),
+            )
         })
-    });
-    let command = IGNORED.iter().fold(command, |command, name| {
-        command.arg(
-            value_arg(name, IGNORED_BOOLS.contains(name))
-                .help_heading(IGNORED_HEADING)
-                .hide_short_help(true),
-        )
-    });
-    REMOVED.iter().fold(command, |command, (name, _)| {
-        command.arg(
-            Arg::new(*name)
-                .long(*name)
-                .hide(true)
-                .num_args(0..=1)
-                .default_missing_value("")
-                .action(ArgAction::Append),
-        )
-    })
+    }
+
+    /// The first flag given that no longer exists, with advice.
+    pub(super) fn removed(&self, matches: &ArgMatches) -> Option<(&'static str, &'static str)> {
+        self.removed
+            .iter()
+            .find(|(name, _)| matches.contains_id(name))
+            .copied()
+    }
+
+    /// A warning for each flag given that does nothing.
+    pub(super) fn ignored(&self, matches: &ArgMatches) -> Vec<ConfigWarning> {
+        self.ignored
+            .iter()
+            .filter(|name| matches.contains_id(name))
+            .map(|name| ConfigWarning {
+                origin: origin(name),
+                field: String::new(),
+                message: "is accepted and has no effect".to_owned(),
+            })
+            .collect()
+    }
+
+    /// Reads the flags that were given.
+    pub(super) fn values(
+        &self,
+        matches: &ArgMatches,
+        errors: &mut Vec<ConfigError>,
+    ) -> Vec<FlagValue> {
+        self.fields
+            .iter()
+            .filter_map(|flag| {
+                let given: Vec<&str> = matches
+                    .get_many::<String>(flag.name)?
+                    .map(String::as_str)
+                    .collect();
+                let origin = origin(flag.name);
+                match read(flag.form, &given, &origin) {
+                    Ok(value) => Some(FlagValue {
+                        field: flag.field,
+                        node: Node { origin, value },
+                        merge: flag.form == Form::Gates,
+                    }),
+                    Err(why) => {
+                        errors.push(unreadable(flag, origin, why));
+                        None
+                    }
+                }
+            })
+            .collect()
+    }
 }
 
 /// A flag that may be repeated and takes a value; a boolean one only after `=`.
@@ -93,27 +188,6 @@ fn value_arg(name: &'static str, boolean: bool) -> Arg {
     }
 }
 
-/// The first flag given that no longer exists, with advice.
-pub(super) fn removed(matches: &ArgMatches) -> Option<(&'static str, &'static str)> {
-    REMOVED
-        .iter()
-        .find(|(name, _)| matches.contains_id(name))
-        .copied()
-}
-
-/// A warning for each flag given that does nothing.
-pub(super) fn ignored(matches: &ArgMatches) -> Vec<ConfigWarning> {
-    IGNORED
-        .iter()
-        .filter(|name| matches.contains_id(name))
-        .map(|name| ConfigWarning {
-            origin: origin(name),
-            field: String::new(),
-            message: "is accepted and has no effect".to_owned(),
-        })
-        .collect()
-}
-
 /// The origin of values given by flag `name`.
 pub(super) fn origin(name: &str) -> Origin {
     Origin::Flag(Arc::from(format!("--{name}")))
@@ -128,29 +202,16 @@ pub(super) struct FlagValue {
     merge: bool,
 }
 
-/// Reads the flags that were given.
-pub(super) fn values(matches: &ArgMatches, errors: &mut Vec<ConfigError>) -> Vec<FlagValue> {
-    FIELD_FLAGS
-        .iter()
-        .filter_map(|flag| {
-            let given: Vec<&str> = matches
-                .get_many::<String>(flag.name)?
-                .map(String::as_str)
-                .collect();
-            let origin = origin(flag.name);
-            match read(flag.form, &given, &origin) {
-                Ok(value) => Some(FlagValue {
-                    field: flag.field,
-                    node: Node { origin, value },
-                    merge: flag.form == Form::Gates,
-                }),
-                Err(why) => {
-                    errors.push(unreadable(flag, origin, why));
-                    None
-                }
-            }
-        })
-        .collect()
+impl FlagValue {
+    /// Dotted path of the field.
+    pub(super) fn field(&self) -> &'static str {
+        self.field
+    }
+
+    /// The flag.
+    pub(super) fn origin(&self) -> &Origin {
+        &self.node.origin
+    }
 }
 
 fn unreadable(flag: &FieldFlag, origin: Origin, why: String) -> ConfigError {
@@ -162,7 +223,7 @@ fn unreadable(flag: &FieldFlag, origin: Origin, why: String) -> ConfigError {
 }
 
 /// Lays flags over files.
-pub(super) fn apply(values: &[FlagValue], tree: &mut Node) {
+pub(super) fn apply<'a>(values: impl IntoIterator<Item = &'a FlagValue>, tree: &mut Node) {
     for FlagValue { field, node, merge } in values {
         if *merge {
             let mut layer = Node::empty_map(node.origin.clone());
@@ -187,6 +248,7 @@ fn read(form: Form, given: &[&str], origin: &Origin) -> Result<Value, String> {
     match form {
         Form::Bool => Ok(parse_bool(last)),
         Form::Integer => Ok(last.parse().map_or_else(|_| text(last), Value::Integer)),
+        Form::Number => Ok(last.parse().map_or_else(|_| text(last), Value::Float)),
         Form::Text => Ok(text(last)),
         Form::Ip if last.is_empty() => Ok(Value::Null),
         Form::Ip => Ok(text(last)),

@@ -2,21 +2,9 @@
 //! anything. A row is a fact about upstream's command line.
 
 use super::Form::{
-    self, Bool, Gates, Headers, Integer, Ip, List, Map, Modules, Numa, Taints, Text, Thresholds,
+    Bool, Gates, Headers, Integer, Ip, List, Map, Modules, Numa, Taints, Text, Thresholds,
 };
-
-/// A flag that sets a field.
-pub(super) struct FieldFlag {
-    /// Without dashes.
-    pub(super) name: &'static str,
-    /// Dotted path of the field.
-    pub(super) field: &'static str,
-    pub(super) form: Form,
-}
-
-const fn flag(name: &'static str, field: &'static str, form: Form) -> FieldFlag {
-    FieldFlag { name, field, form }
-}
+use super::{FieldFlag, flag};
 
 pub(super) const FIELD_FLAGS: &[FieldFlag] = &[
     flag("address", "address", Ip),

@@ -32,6 +32,15 @@ pub(super) enum Behaviour {
     Switch,
 }
 
+/// Whose gates are set: a gate does something in some of them only.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Component {
+    /// The node agent.
+    Node,
+    /// The service proxy.
+    Proxy,
+}
+
 /// One row of the table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct GateSpec {
@@ -96,6 +105,19 @@ pub(super) fn all() -> impl Iterator<Item = &'static GateSpec> {
     table::NODE.iter().chain(table::OTHER).chain(table::LOCKED)
 }
 
+impl Component {
+    /// What this component does about a gate.
+    fn behaviour(self, spec: &GateSpec) -> Behaviour {
+        match self {
+            Self::Node => spec.behaviour,
+            Self::Proxy => table::PROXY
+                .iter()
+                .find(|(name, _)| *name == spec.name)
+                .map_or(Behaviour::Elsewhere, |(_, behaviour)| *behaviour),
+        }
+    }
+}
+
 fn find(name: &str) -> Option<&'static GateSpec> {
     all().find(|spec| spec.name == name)
 }
@@ -118,10 +140,10 @@ impl FeatureGates {
     }
 }
 
-/// Applies what a user set to the defaults.
-pub(super) fn resolve(requested: &BTreeMap<String, bool>) -> Resolution {
+/// Applies what a user set for a component to the defaults.
+pub(super) fn resolve(component: Component, requested: &BTreeMap<String, bool>) -> Resolution {
     let mut out = Resolution::default();
-    set_whole_stages(requested, &mut out);
+    set_whole_stages(component, requested, &mut out);
     for (name, &value) in requested {
         if name == ALL_ALPHA || name == ALL_BETA {
             continue;
@@ -138,7 +160,7 @@ pub(super) fn resolve(requested: &BTreeMap<String, bool>) -> Resolution {
             continue;
         }
         out.gates.set(spec, value);
-        match (spec.behaviour, value) {
+        match (component.behaviour(spec), value) {
             (Behaviour::Absent, true) => {
                 out.notices.push((name.clone(), GateNotice::NotImplemented));
             }
@@ -156,7 +178,11 @@ pub(super) fn resolve(requested: &BTreeMap<String, bool>) -> Resolution {
 }
 
 /// `AllAlpha` and `AllBeta` set every gate of their stage that is not named itself.
-fn set_whole_stages(requested: &BTreeMap<String, bool>, out: &mut Resolution) {
+fn set_whole_stages(
+    component: Component,
+    requested: &BTreeMap<String, bool>,
+    out: &mut Resolution,
+) {
     for (name, stage) in [(ALL_ALPHA, Stage::Alpha), (ALL_BETA, Stage::Beta)] {
         let Some(&value) = requested.get(name) else {
             continue;
@@ -165,7 +191,7 @@ fn set_whole_stages(requested: &BTreeMap<String, bool>, out: &mut Resolution) {
         for spec in covered() {
             out.gates.set(spec, value);
         }
-        if value && covered().any(|spec| spec.behaviour == Behaviour::Absent) {
+        if value && covered().any(|spec| component.behaviour(spec) == Behaviour::Absent) {
             out.notices
                 .push((name.to_owned(), GateNotice::NotImplemented));
         }

@@ -122,6 +122,16 @@ pub(super) const NODE: &[GateSpec] = &[
     alpha("UserNamespacesHostNetworkSupport", Absent),
 ];
 
+/// Gates that change what a service proxy does; the rows of those in the other tables
+/// hold for the node agent.
+pub(super) const PROXY: &[(&str, Behaviour)] = &[
+    ("ComponentFlagz", Absent),
+    ("ComponentStatusz", Absent),
+    ("ContextualLogging", Always),
+    ("LoggingAlphaOptions", Absent),
+    ("LoggingBetaOptions", Always),
+];
+
 /// Gates of other components, accepted and ignored.
 pub(super) const OTHER: &[GateSpec] = &[
     beta("APIResponseCompression", true, Elsewhere),

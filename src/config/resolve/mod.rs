@@ -9,6 +9,8 @@ mod node;
 mod pods;
 mod server;
 
+pub(super) use server::log;
+
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::num::NonZeroU32;
@@ -21,6 +23,7 @@ use super::duration::GoDuration;
 use super::error::{ConfigError, Origin, Problem};
 use super::flags;
 use super::gates::FeatureGates;
+use super::proxy::{ProxyConfig, ServiceProxyConfig};
 use super::raw::{KubeletConfiguration, TextMap};
 use super::schema::Setting;
 use super::sections::{Config, PathsConfig, ProcessConfig, RateLimit, SourceConfig};
@@ -32,8 +35,10 @@ pub(super) struct Inputs<'a> {
     pub(super) raw: &'a KubeletConfiguration,
     /// Flags that are no fields.
     pub(super) flags: &'a NodeFlags,
-    /// The machine's own name.
-    pub(super) hostname: &'a str,
+    /// The node's name.
+    pub(super) node_name: String,
+    /// The service proxy's own configuration.
+    pub(super) proxy: ProxyConfig,
     /// The gates, resolved.
     pub(super) gates: FeatureGates,
 }
@@ -61,9 +66,22 @@ pub(super) fn config(inputs: &Inputs<'_>, problems: &mut Problems) -> Config {
             max_open_files: problems.not_negative(&raw.max_open_files),
         },
         log: server::log(&raw.logging, problems),
+        proxy: ServiceProxyConfig {
+            mode: flags.service_proxy,
+            proxy: inputs.proxy.clone(),
+        },
         gates: inputs.gates.clone(),
         effective: serde_json::Value::Null,
     }
+}
+
+/// The name of this node: what was given for it, or the machine's own.
+pub(super) fn node_name(given: Option<&str>, hostname: &str, problems: &mut Problems) -> String {
+    let name = given.unwrap_or(hostname).trim().to_lowercase();
+    if name.is_empty() {
+        problems.flag("hostname-override", "is needed, as the hostname is empty");
+    }
+    name
 }
 
 fn source(raw: &KubeletConfiguration, problems: &mut Problems) -> SourceConfig {
@@ -119,7 +137,7 @@ fn file_path(setting: &Setting<String>) -> Option<PathBuf> {
 }
 
 /// A text; empty is none.
-fn text(setting: &Setting<String>) -> Option<String> {
+pub(super) fn text(setting: &Setting<String>) -> Option<String> {
     setting.value.clone().filter(|text| !text.is_empty())
 }
 
@@ -134,7 +152,7 @@ impl Problems {
     }
 
     /// A problem with a flag that is no field.
-    fn flag(&mut self, name: &str, why: impl Into<String>) {
+    pub(super) fn flag(&mut self, name: &str, why: impl Into<String>) {
         self.add(ConfigError {
             origin: flags::origin(name),
             field: String::new(),
@@ -143,7 +161,7 @@ impl Problems {
     }
 
     /// A number of things.
-    fn count(&mut self, setting: &Setting<i32>) -> u32 {
+    pub(super) fn count(&mut self, setting: &Setting<i32>) -> u32 {
         u32::try_from(setting.get()).unwrap_or_else(|_| {
             self.add(setting.invalid("must not be negative"));
             0
@@ -184,7 +202,7 @@ impl Problems {
     }
 
     /// A length of time.
-    fn period(&mut self, setting: &Setting<GoDuration>) -> Duration {
+    pub(super) fn period(&mut self, setting: &Setting<GoDuration>) -> Duration {
         if setting.get().is_negative() {
             self.add(setting.invalid("must not be negative"));
         }
@@ -206,7 +224,7 @@ impl Problems {
     }
 
     /// An address; `None` only with a problem.
-    fn ip(&mut self, setting: &Setting<String>) -> Option<IpAddr> {
+    pub(super) fn ip(&mut self, setting: &Setting<String>) -> Option<IpAddr> {
         let text = setting.get();
         let ip = text.parse().ok();
         if ip.is_none() {

@@ -24,7 +24,7 @@ const RESERVABLE: [&str; 4] = ["cpu", "memory", "ephemeral-storage", "pid"];
 pub(super) fn node(inputs: &Inputs<'_>, problems: &mut Problems) -> NodeConfig {
     let Inputs { raw, flags, .. } = inputs;
     NodeConfig {
-        name: name(inputs, problems),
+        name: inputs.node_name.clone(),
         ips: ips(given(&flags.node_ip), problems),
         labels: node_labels(&flags.node_labels, problems),
         taints: taints(&raw.register_with_taints, problems),
@@ -42,15 +42,6 @@ pub(super) fn node(inputs: &Inputs<'_>, problems: &mut Problems) -> NodeConfig {
         standalone_pod_cidr: text(&raw.pod_cidr),
         make_iptables_util_chains: raw.make_iptables_util_chains.get(),
     }
-}
-
-fn name(inputs: &Inputs<'_>, problems: &mut Problems) -> String {
-    let name = given(&inputs.flags.hostname_override).unwrap_or(inputs.hostname);
-    let name = name.trim().to_lowercase();
-    if name.is_empty() {
-        problems.flag("hostname-override", "is needed, as the hostname is empty");
-    }
-    name
 }
 
 fn ips(given: Option<&str>, problems: &mut Problems) -> NodeIps {

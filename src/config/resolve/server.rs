@@ -97,7 +97,7 @@ fn tls(raw: &KubeletConfiguration, problems: &mut Problems) -> TlsConfig {
     }
 }
 
-pub(super) fn log(raw: &Logging, problems: &mut Problems) -> LogConfig {
+pub(in crate::config) fn log(raw: &Logging, problems: &mut Problems) -> LogConfig {
     let formats = [("text", LogFormat::Text), ("json", LogFormat::Json)];
     let format = problems
         .one_of(&raw.format, &formats)

@@ -2,11 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::super::gates::{self, Behaviour, GateError, GateNotice, GateSpec, Stage};
+use super::super::gates::{self, Behaviour, Component, GateError, GateNotice, GateSpec, Stage};
 use super::{Files, errors_of};
 
 fn set(name: &str, value: bool) -> gates::Resolution {
-    gates::resolve(&BTreeMap::from([(name.to_owned(), value)]))
+    gates::resolve(Component::Node, &BTreeMap::from([(name.to_owned(), value)]))
 }
 
 #[test]
@@ -52,7 +52,7 @@ fn every_gate_obeys_its_row() {
 #[test]
 fn defaults_meet_their_own_requirements() {
     assert_eq!(
-        gates::resolve(&BTreeMap::new()),
+        gates::resolve(Component::Node, &BTreeMap::new()),
         gates::Resolution::default()
     );
 }
@@ -63,7 +63,7 @@ fn whole_stages_can_be_set_with_exceptions() {
         ("AllAlpha".to_owned(), true),
         ("MemoryQoS".to_owned(), false),
     ]);
-    let resolved = gates::resolve(&requested);
+    let resolved = gates::resolve(Component::Node, &requested);
     assert!(!resolved.gates.enabled("MemoryQoS"));
     for spec in gates::all().filter(|spec| spec.stage == Stage::Alpha) {
         let expected = spec.name != "MemoryQoS";

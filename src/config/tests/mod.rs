@@ -6,6 +6,7 @@ mod errors;
 mod gates;
 mod kubeadm;
 mod layers;
+mod proxy;
 mod sections;
 mod support;
 mod values;
@@ -52,25 +53,37 @@ impl Files {
     }
 
     fn load(&self, args: &[&str]) -> Result<Loaded, ConfigErrors> {
+        match self.parse(args) {
+            Cli::Run(args) => load_for_host(&args, "Test-Host"),
+            other => panic!("not a run: {other:?}"),
+        }
+    }
+
+    fn parse(&self, args: &[&str]) -> Cli {
         let dir = self.dir.path().to_str().unwrap();
         let args: Vec<_> = args.iter().map(|arg| arg.replace("{dir}", dir)).collect();
         let args: Vec<&str> = args.iter().map(String::as_str).collect();
-        load_for_host(&run_args(&args), "Test-Host")
+        parse(&args).unwrap()
+    }
+
+    /// Text with this directory's path shown as `{dir}`.
+    fn shown(&self, text: impl ToString) -> String {
+        let dir = self.dir.path().to_str().unwrap();
+        text.to_string().replace(dir, "{dir}")
     }
 
     /// The errors as printed.
     fn errors(&self, args: &[&str]) -> String {
-        let errors = self.load(args).unwrap_err().to_string();
-        errors.replace(self.dir.path().to_str().unwrap(), "{dir}")
+        self.shown(self.load(args).unwrap_err())
     }
 
     /// The warnings as printed.
     fn warnings(&self, args: &[&str]) -> Vec<String> {
-        let dir = self.dir.path().to_str().unwrap();
         let loaded = self.load(args).unwrap();
-        let lines = loaded.warnings.iter();
-        lines
-            .map(|line| line.to_string().replace(dir, "{dir}"))
+        loaded
+            .warnings
+            .iter()
+            .map(|line| self.shown(line))
             .collect()
     }
 }
