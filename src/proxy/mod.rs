@@ -15,3 +15,17 @@
 //! ```
 
 pub mod model;
+pub mod stale;
+pub mod render;
+pub mod rules;
+pub mod health;
+pub mod metrics;
+pub mod model;
+pub mod presence;
+pub mod address;
+pub mod index;
+pub mod model;
+pub mod problem;
+pub mod select;
+pub mod service;
+pub mod slice;

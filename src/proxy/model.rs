@@ -105,7 +105,8 @@ impl fmt::Display for PortName {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ServicePort {
     pub name: PortName,
-    pub cluster_ip: IpAddr,
+    /// None if another Service was there first: two cannot have the same address and port.
+    pub cluster_ip: Option<IpAddr>,
     pub port: u16,
     pub node_port: Option<NonZeroU16>,
     pub external_ips: Vec<IpAddr>,
