@@ -53,13 +53,15 @@ pub fn select(port: &ServicePort, targets: &[Target<'_>], zone: Option<&str>) ->
     let uses_cluster = !port.internal_local || outside;
     let uses_local = port.internal_local || (port.external_local && outside);
     Selected {
-        cluster: match uses_cluster {
-            true => cluster(targets, zone),
-            false => Vec::new(),
+        cluster: if uses_cluster {
+            cluster(targets, zone)
+        } else {
+            Vec::new()
         },
-        local: match uses_local {
-            true => ready_or_last_resort(targets, |endpoint| endpoint.local),
-            false => Vec::new(),
+        local: if uses_local {
+            ready_or_last_resort(targets, |endpoint| endpoint.local)
+        } else {
+            Vec::new()
         },
         anywhere: targets
             .iter()

@@ -306,7 +306,7 @@ impl ServiceIndex {
                     }
                 };
                 let protocol = port.protocol.as_str();
-                let message = format!("{protocol} {what} belongs to the older Service {owner}");
+                let message = format!("{protocol} {what} is already that of Service {owner}");
                 faults.push(Fault::new(entrance.field(), message));
             }
         }

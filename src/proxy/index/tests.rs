@@ -270,7 +270,7 @@ fn the_older_service_has_the_destination() {
     index.apply_service(&service("old", 2, spec(30002)));
     assert_eq!(
         problems(&mut index),
-        ["shop/young spec.clusterIPs: tcp 10.0.0.1:80 belongs to the older Service shop/old"]
+        ["shop/young spec.clusterIPs: tcp 10.0.0.1:80 is already that of Service shop/old"]
     );
     assert_eq!(changed(&mut index), ["old", "young"]);
     let young = |index: &ServiceIndex| {
@@ -313,15 +313,15 @@ fn a_service_that_loses_everything_has_no_port() {
     assert_eq!(
         problems(&mut index),
         [
-            "shop/b spec.clusterIPs: tcp 10.0.0.1:80 belongs to the older Service shop/a",
-            "shop/c spec.clusterIPs: tcp 10.0.0.1:80 belongs to the older Service shop/a",
+            "shop/b spec.clusterIPs: tcp 10.0.0.1:80 is already that of Service shop/a",
+            "shop/c spec.clusterIPs: tcp 10.0.0.1:80 is already that of Service shop/a",
         ]
     );
     index.delete_service(&name("a"));
     assert_eq!(index.ports(&name("b"), Family::V4).len(), 1);
     assert_eq!(
         problems(&mut index),
-        ["shop/c spec.clusterIPs: tcp 10.0.0.1:80 belongs to the older Service shop/b"]
+        ["shop/c spec.clusterIPs: tcp 10.0.0.1:80 is already that of Service shop/b"]
     );
 }
 
@@ -351,10 +351,10 @@ fn every_kind_of_destination_has_one_owner() {
     assert_eq!(
         problems(&mut index),
         [
-            "shop/young spec.ports: udp node port 30053 (IPv4) belongs to the older Service shop/old",
-            "shop/young spec.externalIPs: udp 10.0.0.1:53 belongs to the older Service shop/old",
-            "shop/young spec.externalIPs: udp 192.0.2.1:53 belongs to the older Service shop/old",
-            "shop/young status.loadBalancer.ingress: udp 192.0.2.2:53 belongs to the older Service \
+            "shop/young spec.ports: udp node port 30053 (IPv4) is already that of Service shop/old",
+            "shop/young spec.externalIPs: udp 10.0.0.1:53 is already that of Service shop/old",
+            "shop/young spec.externalIPs: udp 192.0.2.1:53 is already that of Service shop/old",
+            "shop/young status.loadBalancer.ingress: udp 192.0.2.2:53 is already that of Service \
              shop/old",
         ]
     );
