@@ -176,6 +176,16 @@ const RULES: &[Rule] = &[
         uses: &[],
     },
     Rule {
+        module: "proxy::conntrack",
+        powers: &[Async, Network],
+        uses: &[],
+    },
+    Rule {
+        module: "proxy::limits",
+        powers: &[Files],
+        uses: &[],
+    },
+    Rule {
         module: "server",
         powers: &[Async, Clock, Files, Network],
         uses: &[

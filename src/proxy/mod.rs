@@ -14,6 +14,8 @@
 //!                                              others' changes ── watch ────┘
 //! ```
 
+pub mod conntrack;
+pub mod limits;
 pub mod model;
 pub mod stale;
 pub mod render;
