@@ -11,8 +11,8 @@ use netlink_packet_core::{
     NLM_F_REQUEST, NetlinkBuffer, NetlinkHeader, NetlinkMessage, NetlinkPayload, Nla,
 };
 use netlink_packet_netfilter::conntrack::{
-    ConntrackAttribute, ConntrackMessage, IPTuple, ProtoTuple, Protocol as WireProtocol,
-    Tuple as WireTuple,
+    ConntrackAttribute, ConntrackMessage, ConntrackMessageType, IPTuple, ProtoTuple,
+    Protocol as WireProtocol, Tuple as WireTuple,
 };
 use netlink_packet_netfilter::{
     NetfilterHeader, NetfilterMessage, NetfilterMessageInner, NetfilterProtoFamily,
@@ -66,19 +66,25 @@ pub(super) struct Heard {
 /// The request for all entries of one protocol.
 pub(super) fn dump(family: Family, protocol: Protocol) -> Vec<u8> {
     let tuple = WireTuple::Proto(vec![ProtoTuple::Protocol(wire_protocol(protocol))]);
+    let tuple = ConntrackAttribute::CtaTupleOrig(vec![tuple]);
     let flags = DefaultNla::new(
         FILTER_ORIGINAL_FLAGS,
         FILTER_BY_PROTOCOL.to_ne_bytes().to_vec(),
     );
     let mut filter = vec![0; flags.buffer_len()];
     flags.emit(&mut filter);
+    // The kernel insists on the filter being marked as nested. The crate's attributes
+    // of conntrack lose that mark where they do not know the attribute, its plain ones
+    // keep it.
     let attributes = vec![
-        ConntrackAttribute::CtaTupleOrig(vec![tuple]),
-        // The kernel insists on the flag.
-        ConntrackAttribute::Other(DefaultNla::new(FILTER | NLA_F_NESTED, filter)),
+        DefaultNla::new(tuple.kind() | NLA_F_NESTED, value_of(&tuple)),
+        DefaultNla::new(FILTER | NLA_F_NESTED, filter),
     ];
-    let flags = NLM_F_REQUEST | NLM_F_DUMP;
-    request(family, flags, ConntrackMessage::Get(attributes))
+    let message = ConntrackMessage::Other {
+        message_type: ConntrackMessageType::Get.into(),
+        attributes,
+    };
+    request(family, NLM_F_REQUEST | NLM_F_DUMP, message)
 }
 
 /// The request to remove one entry.
@@ -257,10 +263,13 @@ fn tuple_zone(part: &WireTuple) -> Option<u16> {
 
 /// The value of an attribute that has `N` bytes.
 fn value<const N: usize>(attribute: &DefaultNla) -> Option<[u8; N]> {
-    // The crate shows values of attributes that it does not know in no other way.
+    value_of(attribute).try_into().ok()
+}
+
+fn value_of(attribute: &impl Nla) -> Vec<u8> {
     let mut bytes = vec![0; attribute.value_len()];
     attribute.emit_value(&mut bytes);
-    bytes.try_into().ok()
+    bytes
 }
 
 const fn wire_protocol(protocol: Protocol) -> WireProtocol {
