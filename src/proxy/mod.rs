@@ -31,3 +31,8 @@ pub mod problem;
 pub mod select;
 pub mod service;
 pub mod slice;
+pub mod stale;
+pub mod standalone;
+pub mod task;
+#[cfg(test)]
+mod trace;

@@ -27,6 +27,8 @@ pub mod rule;
 mod script;
 mod service;
 pub mod settings;
+#[cfg(test)]
+mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::num::NonZeroU16;
