@@ -186,6 +186,11 @@ const RULES: &[Rule] = &[
         uses: &[],
     },
     Rule {
+        module: "proxy::apply",
+        powers: &[Async, Clock, Files, Network, Exec],
+        uses: &[],
+    },
+    Rule {
         module: "server",
         powers: &[Async, Clock, Files, Network],
         uses: &[

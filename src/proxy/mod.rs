@@ -16,6 +16,7 @@
 
 pub mod conntrack;
 pub mod limits;
+pub mod apply;
 pub mod model;
 pub mod stale;
 pub mod render;
