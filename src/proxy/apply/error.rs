@@ -33,8 +33,8 @@ pub enum IptablesError {
     #[error("{} refused line {number} (`{line}`): {complaint}", program.display())]
     Refused {
         program: PathBuf,
-        /// Counted from 1, in the script's text. A fault that is found only by the
-        /// kernel has, with legacy iptables, the line of the table's `COMMIT`.
+        /// Counted from 1, in the script's text. A fault that shows only when the table
+        /// is complete may have the line of its `COMMIT`.
         number: usize,
         line: String,
         complaint: String,
@@ -73,12 +73,10 @@ impl IptablesError {
             return Self::Busy { complaint: shown };
         }
         let program = program.to_owned();
-        let refused = line_number(complaint)
-            .and_then(|number| Some((number, input.lines().nth(number.checked_sub(1)?)?)));
-        match refused {
-            Some((number, line)) => Self::Refused {
+        match refused_line(complaint, input) {
+            Some((index, line)) => Self::Refused {
                 program,
-                number,
+                number: index + 1,
                 line: shorten(line),
                 complaint: shown,
             },
@@ -95,6 +93,30 @@ impl IptablesError {
 /// were changed under their hands, which the next try cures.
 fn is_about_lock(complaint: &str) -> bool {
     complaint.contains("xtables lock") || complaint.contains("Resource temporarily unavailable")
+}
+
+/// The line at fault and its place, counted from 0.
+fn refused_line<'a>(complaint: &str, input: &'a str) -> Option<(usize, &'a str)> {
+    let index = line_number(complaint)?.checked_sub(1)?;
+    let told = input.lines().nth(index)?;
+    // The nft program misses a chain only at the end of the table.
+    let jump = missing_chain(complaint).and_then(|chain| {
+        let before = input.lines().enumerate().take(index);
+        before.filter(|(_, line)| jumps_to(line, chain)).last()
+    });
+    Some(jump.unwrap_or((index, told)))
+}
+
+/// The name in `Chain 'KUBE-SVC-…' does not exist`.
+fn missing_chain(complaint: &str) -> Option<&str> {
+    let (_, after) = complaint.split_once("Chain '")?;
+    let (name, after) = after.split_once('\'')?;
+    after.starts_with(" does not exist").then_some(name)
+}
+
+fn jumps_to(line: &str, chain: &str) -> bool {
+    let mut words = line.split(' ');
+    words.any(|word| word == "-j" || word == "-g") && words.next() == Some(chain)
 }
 
 /// The number in `line 5 failed`, `line 5: RULE_APPEND failed` or `at line: 5`.
@@ -132,6 +154,7 @@ mod tests {
             "iptables-restore: line 3 failed",
             "iptables-restore v1.8.9 (nf_tables): line 3: RULE_APPEND failed (No such file)",
             "Couldn't load target `B':No such file or directory\n\nError occurred at line: 3\n",
+            "v1.8.9 (nf_tables): Chain 'B' does not exist\nError occurred at line: 4\n",
         ] {
             for code in [1, 2, 4] {
                 let IptablesError::Refused { number, line, .. } = failed(code, complaint) else {
