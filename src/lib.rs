@@ -39,6 +39,8 @@ pub mod cgroup;
 pub mod config;
 // How errors are shown.
 pub mod error;
+// Plain HTTP listeners with bounds for their callers.
+pub mod listen;
 // This machine as a Node: its status, its Lease, its set-up at start.
 pub mod node;
 // The pod domain, pure: plan, status, rendering, defaults, validation.

@@ -171,6 +171,11 @@ const RULES: &[Rule] = &[
         uses: &["cgroup", "pod", "runtime"],
     },
     Rule {
+        module: "listen",
+        powers: &[Async, Network],
+        uses: &[],
+    },
+    Rule {
         module: "proxy",
         powers: &[],
         uses: &[],
@@ -189,6 +194,16 @@ const RULES: &[Rule] = &[
         module: "proxy::apply",
         powers: &[Async, Clock, Files, Network, Exec],
         uses: &[],
+    },
+    Rule {
+        module: "proxy::health",
+        powers: &[Async, Clock, Network],
+        uses: &["apiserver", "listen", "pod"],
+    },
+    Rule {
+        module: "proxy::presence",
+        powers: &[],
+        uses: &["apiserver", "pod"],
     },
     Rule {
         module: "server",
@@ -215,6 +230,7 @@ const RULES: &[Rule] = &[
             "apiserver",
             "cgroup",
             "config",
+            "listen",
             "node",
             "pod",
             "runtime",

@@ -13,6 +13,7 @@ use super::assembly::Assembly;
 use super::{StartError, settings};
 use crate::apiserver::{ApiServer, NoApiServer, NodeFeed, Reviews};
 use crate::config::{Authorization, ServerConfig};
+use crate::listen::{HttpServer, Limits};
 use crate::pod::DesiredPods;
 use crate::runtime::{self, Observer};
 use crate::server::api::container_logs::{self, ContainerLogDeps, LogChanges};
@@ -21,7 +22,6 @@ use crate::server::api::{self, Bounds, PodDirectory, StatsDeps, Themes, node_log
 use crate::server::auth::{
     AccessReviews, Anonymous, Authenticator, Authorizer, Gate, TokenReviews,
 };
-use crate::server::http::HttpServer;
 use crate::server::https::HttpsServer;
 use crate::server::tls::{self, ClientCa, Identity, Serving, ServingBootstrap};
 use crate::server::{self, Health, HealthCheck};
@@ -71,10 +71,10 @@ impl Assembly {
         let config = self.config.server.clone();
         if let Some(address) = config.read_only {
             let router = themes.clone().read_only(&metrics.requests);
-            self.plain("read-only", address, router).await?;
+            self.plain("read-only", address, router)?;
         }
         let health = match config.healthz {
-            Some(address) => Some(self.plain("healthz", address, health.routes()).await?),
+            Some(address) => Some(self.plain("healthz", address, health.routes())?),
             None => None,
         };
         let api = match config.secure {
@@ -156,14 +156,14 @@ impl Assembly {
     }
 
     /// A listener without TLS.
-    async fn plain(
+    fn plain(
         &mut self,
         name: &'static str,
         address: SocketAddr,
         router: Router,
     ) -> Result<SocketAddr, StartError> {
         let listen = |source| StartError::Listen { what: name, source };
-        let server = HttpServer::bind(address, router).await.map_err(listen)?;
+        let server = HttpServer::bind(address, router, Limits::READERS).map_err(listen)?;
         let bound = server.address().map_err(listen)?;
         self.tasks
             .add_fallible(name, server.run(self.shutdown.outlets.clone()));

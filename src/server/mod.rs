@@ -9,7 +9,7 @@
 //! | `api` | the routes of the node's API |
 //! | `auth` | who calls, and whether they may |
 //! | `tls` | certificates, and whose client certificates count |
-//! | `https`, `http` | the listeners |
+//! | `https` | the listener with TLS; the others are `crate::listen`'s |
 //! | `health`, `metrics`, `exposition` | checks, counts of requests, metrics as text |
 //! | `explain` | `kubelet explain` |
 
@@ -18,7 +18,6 @@ pub mod auth;
 pub mod explain;
 mod exposition;
 mod health;
-pub mod http;
 pub mod https;
 mod metrics;
 pub mod tls;
