@@ -178,6 +178,7 @@ impl Assembly {
             probe: Arc::new(self.host.probe(config)),
             health: runtime.observer.health(),
             images: runtime.inventory.clone(),
+            extra: watch::channel(Vec::new()).1,
             node: feed,
             events: Arc::new(move |event| events.record_node(event)),
         });

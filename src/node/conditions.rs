@@ -1,5 +1,7 @@
 //! The node's conditions: what they say, and when they last changed. Pure.
 
+use std::borrow::Cow;
+
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::NodeCondition;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
@@ -8,13 +10,36 @@ use super::pressure::Pressure;
 use super::resources::ResourceList;
 use crate::runtime::{ConditionFailure, RUNTIME_DOWN, RuntimeHealth};
 
+/// A condition that another part of the agent answers for.
+#[derive(Debug, Clone, PartialEq)]
+pub enum ExtraCondition {
+    /// Its type, status, reason and message; the times are seen to here.
+    Says(NodeCondition),
+    /// The Node is to have no condition of this type.
+    Absent(&'static str),
+}
+
 /// What one condition says.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Verdict {
-    kind: &'static str,
-    holds: bool,
-    reason: &'static str,
+    kind: Cow<'static, str>,
+    /// `True`, `False` or `Unknown`.
+    status: Cow<'static, str>,
+    reason: Cow<'static, str>,
     message: String,
+}
+
+impl Verdict {
+    /// What `condition` says, whenever it said so.
+    fn of(condition: &NodeCondition) -> Self {
+        let text = |text: &Option<String>| text.clone().unwrap_or_default();
+        Self {
+            kind: condition.type_.clone().into(),
+            status: condition.status.clone().into(),
+            reason: text(&condition.reason).into(),
+            message: text(&condition.message),
+        }
+    }
 }
 
 /// All conditions of ours, in the order in which a new Node gets them.
@@ -27,9 +52,9 @@ pub(super) fn verdicts(
     let pick = |kind, holds, [yes, no]: [(&'static str, &str); 2]| {
         let (reason, message) = if holds { yes } else { no };
         Verdict {
-            kind,
-            holds,
-            reason,
+            kind: Cow::Borrowed(kind),
+            status: status_text(holds).into(),
+            reason: Cow::Borrowed(reason),
             message: message.to_owned(),
         }
     };
@@ -93,9 +118,9 @@ fn ready(runtime: &RuntimeHealth, capacity: &ResourceList, required: &[&str]) ->
         several => ("KubeletNotReady", format!("[{}]", several.join(", "))),
     };
     Verdict {
-        kind: "Ready",
-        holds: problems.is_empty(),
-        reason,
+        kind: "Ready".into(),
+        status: status_text(problems.is_empty()).into(),
+        reason: reason.into(),
         message,
     }
 }
@@ -129,30 +154,41 @@ fn runtime_problems(health: &RuntimeHealth) -> Vec<String> {
 }
 
 /// Puts the verdicts in their places among `base`, the conditions that the API
-/// server has; others' stay as they are. `last` is what was computed before,
-/// sent or not: it knows when a state began that could not be told yet.
+/// server has, and takes out what is to be absent; others' stay as they are. `last`
+/// is what was computed before, sent or not: it knows when a state began that could
+/// not be told yet.
 pub(super) fn merge(
     base: &[NodeCondition],
     last: &[NodeCondition],
     verdicts: [Verdict; 4],
+    extra: &[ExtraCondition],
     now: Timestamp,
 ) -> Vec<NodeCondition> {
     let mut merged = base.to_vec();
-    for verdict in verdicts {
-        let known = find(base, verdict.kind);
+    let extra_verdicts = extra.iter().filter_map(|condition| match condition {
+        ExtraCondition::Says(condition) => Some(Verdict::of(condition)),
+        ExtraCondition::Absent(_) => None,
+    });
+    for verdict in verdicts.into_iter().chain(extra_verdicts) {
+        let (known, last) = (find(base, &verdict.kind), find(last, &verdict.kind));
         let condition = NodeCondition {
             last_heartbeat_time: Some(Time(now)),
-            last_transition_time: Some(Time(began(&verdict, known, find(last, verdict.kind), now))),
-            status: status_text(verdict.holds).to_owned(),
-            reason: Some(verdict.reason.to_owned()),
+            last_transition_time: Some(Time(began(&verdict, known, last, now))),
+            status: verdict.status.into_owned(),
+            reason: Some(verdict.reason.into_owned()),
             message: Some(verdict.message),
-            type_: verdict.kind.to_owned(),
+            type_: verdict.kind.into_owned(),
         };
-        match merged.iter_mut().find(|c| c.type_ == verdict.kind) {
+        match merged.iter_mut().find(|c| c.type_ == condition.type_) {
             Some(place) => *place = condition,
             None => merged.push(condition),
         }
     }
+    merged.retain(|condition| {
+        !extra
+            .iter()
+            .any(|extra| matches!(extra, ExtraCondition::Absent(kind) if *kind == condition.type_))
+    });
     merged
 }
 
@@ -163,7 +199,7 @@ fn began(
     last: Option<&NodeCondition>,
     now: Timestamp,
 ) -> Timestamp {
-    let says_same = |condition: &&NodeCondition| condition.status == status_text(verdict.holds);
+    let says_same = |condition: &&NodeCondition| condition.status == verdict.status;
     let since = |condition: &NodeCondition| condition.last_transition_time.as_ref().map(|t| t.0);
     if let Some(time) = known.filter(says_same).and_then(since) {
         return time;

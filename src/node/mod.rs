@@ -2,7 +2,8 @@
 //! as a Node object with a status, and kept alive with a Lease.
 //!
 //! In: [`MachineFacts`] and [`Readings`] of the machine, the runtime's health,
-//! the images it has, the Node as the API server has it. Out: calls of the node
+//! the images it has, conditions of other parts of the agent, the Node as the API
+//! server has it. Out: calls of the node
 //! and lease ports, [`NodeEvent`](crate::apiserver::NodeEvent)s, and the Node's
 //! UID once it is known.
 //!
@@ -35,6 +36,7 @@ pub mod status;
 mod task;
 pub mod tunables;
 
+pub use conditions::ExtraCondition;
 pub use facts::{MachineFacts, Readings};
 pub use lease::LeaseTask;
 pub use settings::{HardEviction, NodeIps, NodeSettings, Reserved, Threshold};

@@ -69,10 +69,17 @@ fn replace_list(list: &mut Value) {
 }
 
 /// Conditions are merged by type; those that stay need not be sent, and must
-/// not be if they are others'.
+/// not be if they are others'. Those that are gone must be named.
 fn keep_changed(conditions: &mut Value, known: &Value) {
     if let (Value::Array(conditions), Value::Array(known)) = (conditions, known) {
+        let is_gone = |old: &&Value| !conditions.iter().any(|c| c["type"] == old["type"]);
+        let gone: Vec<Value> = known
+            .iter()
+            .filter(is_gone)
+            .map(|old| json!({ "$patch": "delete", "type": old["type"] }))
+            .collect();
         conditions.retain(|condition| !known.contains(condition));
+        conditions.extend(gone);
     }
 }
 
@@ -136,5 +143,15 @@ mod tests {
             },
         }));
         assert_json_snapshot!(node_status(&known, &next).unwrap());
+    }
+
+    #[test]
+    fn a_condition_that_goes_is_named() {
+        let with = |conditions: Value| node(json!({"status": {"conditions": conditions}}));
+        let ready = json!({"type": "Ready", "status": "True"});
+        let known = with(json!([ready, {"type": "Extra", "status": "True"}]));
+        let patch = node_status(&known, &with(json!([ready]))).unwrap();
+        let gone = json!({"$patch": "delete", "type": "Extra"});
+        assert_eq!(patch, Some(json!({"status": {"conditions": [gone]}})));
     }
 }

@@ -13,6 +13,7 @@ use k8s_openapi::api::core::v1::{
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde_json::{Value, json};
 
+use super::conditions::ExtraCondition;
 use super::pressure::Pressure;
 use super::resources::{self, ResourceList};
 use super::{MachineFacts, NodeSettings, address, conditions, registration};
@@ -31,6 +32,8 @@ pub struct Observed<'a> {
     pub pressure: Pressure,
     pub runtime: &'a RuntimeHealth,
     pub images: &'a [LocalImage],
+    /// What other parts of the agent say about the node.
+    pub extra: &'a [ExtraCondition],
     pub now: Timestamp,
 }
 
@@ -111,6 +114,7 @@ pub fn compute(
             known,
             last,
             verdicts,
+            observed.extra,
             whole_second(observed.now),
         )),
         daemon_endpoints: Some(daemon_endpoints(settings.port)),

@@ -22,6 +22,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::address::{self, AddressError};
+use super::conditions::ExtraCondition;
 use super::facts::{self, FactsError, MachineFacts, Readings};
 use super::pressure::{self, Hysteresis, Pressure};
 use super::registration::{self, ExtendedResources};
@@ -92,6 +93,8 @@ pub struct NodeDeps {
     pub probe: Arc<dyn Probe>,
     pub health: watch::Receiver<RuntimeHealth>,
     pub images: watch::Receiver<Arc<Vec<LocalImage>>>,
+    /// Conditions of other parts; a change is told at once. Senders may hang up.
+    pub extra: watch::Receiver<Vec<ExtraCondition>>,
     /// The Node as the reflector has it; `None` until it does. Senders may
     /// hang up: then what this loop wrote itself has to do.
     pub node: watch::Receiver<Option<Arc<Node>>>,
@@ -268,12 +271,14 @@ impl NodeTask {
         };
         let health = self.deps.health.borrow().clone();
         let images = Arc::clone(&self.deps.images.borrow());
+        let extra = self.deps.extra.borrow_and_update().clone();
         let observed = Observed {
             facts: &self.deps.facts,
             internal_ips: found.then_some(self.internal_ips.as_slice()),
             pressure,
             runtime: &health,
             images: &images,
+            extra: &extra,
             now: self.deps.probe.now(),
         };
         let node = status::refresh(base, &self.conditions, &self.deps.settings, &observed);
@@ -356,6 +361,7 @@ impl NodeTask {
             tokio::select! {
                 biased;
                 () = changed(&mut self.deps.health) => {}
+                () = changed(&mut self.deps.extra) => return,
                 () = changed(&mut self.deps.node) => return,
                 () = &mut tick => return,
             }

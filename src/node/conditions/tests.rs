@@ -81,8 +81,9 @@ fn ready_messages() {
     ] {
         let [.., ready] = told(&health, required);
         assert_eq!(ready.message, message);
-        assert_eq!(ready.holds, message.ends_with("ready status"));
-        let reason = if ready.holds {
+        let holds = message.ends_with("ready status");
+        assert_eq!(ready.status, status_text(holds));
+        let reason = if holds {
             "KubeletReady"
         } else {
             "KubeletNotReady"
@@ -99,13 +100,13 @@ fn pressures() {
         pid: true,
     };
     let lines = verdicts(&checked(), pressure, &capacity(), &[])
-        .map(|v| format!("{}={} {}: {}", v.kind, v.holds, v.reason, v.message));
+        .map(|v| format!("{}={} {}: {}", v.kind, v.status, v.reason, v.message));
     assert_eq!(
         lines[..3],
         [
-            "MemoryPressure=true KubeletHasInsufficientMemory: kubelet has insufficient memory available",
-            "DiskPressure=true KubeletHasDiskPressure: kubelet has disk pressure",
-            "PIDPressure=true KubeletHasInsufficientPID: kubelet has insufficient PID available",
+            "MemoryPressure=True KubeletHasInsufficientMemory: kubelet has insufficient memory available",
+            "DiskPressure=True KubeletHasDiskPressure: kubelet has disk pressure",
+            "PIDPressure=True KubeletHasInsufficientPID: kubelet has insufficient PID available",
         ]
     );
 }
@@ -122,7 +123,7 @@ fn condition(kind: &str, status: &str, since: i64) -> NodeCondition {
 #[test]
 fn a_new_node_gets_them_in_order() {
     let verdicts = told(&checked(), &[]);
-    let merged = merge(&[], &[], verdicts, at(5));
+    let merged = merge(&[], &[], verdicts, &[], at(5));
     let kinds: Vec<&str> = merged.iter().map(|c| c.type_.as_str()).collect();
     assert_eq!(
         kinds,
@@ -144,7 +145,7 @@ fn a_new_node_gets_them_in_order() {
 fn conditions_of_others_stay() {
     let foreign = condition("NetworkUnavailable", "False", 1);
     let base = [condition("Ready", "True", 1), foreign.clone()];
-    let merged = merge(&base, &[], told(&checked(), &[]), at(5));
+    let merged = merge(&base, &[], told(&checked(), &[]), &[], at(5));
     assert_eq!(merged[0].type_, "Ready");
     assert_eq!(merged[1], foreign);
     assert_eq!(merged.len(), 5);
@@ -174,9 +175,47 @@ fn transition_times() {
                 .collect()
         };
         let verdicts = told(&checked(), &[]);
-        let merged = merge(&list(known), &list(last), verdicts, at(9));
+        let merged = merge(&list(known), &list(last), verdicts, &[], at(9));
         let ready = find(&merged, "Ready").unwrap();
         let since = ready.last_transition_time.as_ref().unwrap().0;
         assert_eq!(since, at(expected), "{known:?} {last:?}");
+    }
+}
+
+#[test]
+fn conditions_of_other_parts_come_and_go() {
+    let says = |status: &str| {
+        ExtraCondition::Says(NodeCondition {
+            reason: Some("R".to_owned()),
+            message: Some("m".to_owned()),
+            ..condition("Extra", status, 0)
+        })
+    };
+    // (API server's, said now, status and since when)
+    for (known, extra, expected) in [
+        (None, says("Unknown"), Some(("Unknown", 9))),
+        (Some(("Unknown", 1)), says("Unknown"), Some(("Unknown", 1))),
+        (Some(("Unknown", 1)), says("False"), Some(("False", 9))),
+        (Some(("True", 1)), ExtraCondition::Absent("Extra"), None),
+        (None, ExtraCondition::Absent("Extra"), None),
+    ] {
+        let base: Vec<_> = known
+            .map(|(status, since)| condition("Extra", status, since))
+            .into_iter()
+            .collect();
+        let shown = format!("{known:?} {extra:?}");
+        let merged = merge(&base, &[], told(&checked(), &[]), &[extra], at(9));
+        let found = find(&merged, "Extra");
+        assert_eq!(
+            found.map(|c| c.status.as_str()),
+            expected.map(|e| e.0),
+            "{shown}"
+        );
+        let since = found.and_then(|c| Some(c.last_transition_time.as_ref()?.0));
+        assert_eq!(since, expected.map(|e| at(e.1)), "{shown}");
+        if let Some(found) = found {
+            assert_eq!(found.last_heartbeat_time, Some(Time(at(9))));
+            assert_eq!(found.reason.as_deref(), Some("R"));
+        }
     }
 }

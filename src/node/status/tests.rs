@@ -60,6 +60,7 @@ impl Scene {
             pressure: Pressure::default(),
             runtime: &self.health,
             images: &self.images,
+            extra: &[],
             now: at(second),
         };
         refresh(base, &[], &self.settings, &observed)
@@ -194,6 +195,7 @@ fn no_address_found_keeps_the_known_ones() {
         pressure: Pressure::default(),
         runtime: &scene.health,
         images: &[],
+        extra: &[],
         now: at(1),
     };
     let next = refresh(&base, &[], &scene.settings, &observed);

@@ -61,10 +61,14 @@ impl FakeApi {
 
     /// A field of the condition Ready.
     fn of_ready(&self, field: &str) -> Option<String> {
+        self.of_condition("Ready", field)
+    }
+
+    fn of_condition(&self, kind: &str, field: &str) -> Option<String> {
         self.look(|state| {
             let conditions = state.node.as_ref()?["status"]["conditions"].as_array()?;
-            let ready = conditions.iter().find(|c| c["type"] == "Ready")?;
-            Some(ready[field].as_str()?.to_owned())
+            let found = conditions.iter().find(|c| c["type"] == kind)?;
+            Some(found[field].as_str()?.to_owned())
         })
     }
 
@@ -114,6 +118,10 @@ fn apply(target: &mut Value, patch: &Value) {
             ("conditions", Value::Array(list)) => {
                 let mut merged = target[key].as_array().cloned().unwrap_or_default();
                 for condition in list {
+                    if condition["$patch"] == "delete" {
+                        merged.retain(|known| known["type"] != condition["type"]);
+                        continue;
+                    }
                     let same = |known: &&mut Value| known["type"] == condition["type"];
                     match merged.iter_mut().find(same) {
                         Some(known) => apply(known, condition),
@@ -201,6 +209,7 @@ struct World {
     machine: Arc<FakeMachine>,
     api: Arc<FakeApi>,
     health: watch::Sender<RuntimeHealth>,
+    extra: watch::Sender<Vec<ExtraCondition>>,
     events: Arc<Mutex<Vec<&'static str>>>,
     registered: watch::Receiver<Option<NodeUid>>,
     shutdown: CancellationToken,
@@ -214,6 +223,7 @@ impl World {
 
     fn start_with(api: &Arc<FakeApi>, health: RuntimeHealth, settings: NodeSettings) -> Self {
         let (health, health_watch) = watch::channel(health);
+        let (extra, extra_watch) = watch::channel(Vec::new());
         let machine = Arc::new(FakeMachine {
             started: Instant::now(),
         });
@@ -227,6 +237,7 @@ impl World {
             probe: Arc::clone(&machine) as Arc<dyn Probe>,
             health: health_watch,
             images: watch::channel(Arc::new(Vec::new())).1,
+            extra: extra_watch,
             node: api.reflected.subscribe(),
             events: Arc::new(move |event| recorded.lock().unwrap().push(event.reason)),
         });
@@ -235,6 +246,7 @@ impl World {
             machine,
             api: Arc::clone(api),
             health,
+            extra,
             events,
             registered,
             task: tokio::spawn(task.run(shutdown.clone())),
@@ -502,5 +514,28 @@ async fn without_registration_the_node_is_waited_for() {
         api.ready().as_deref() == Some("True")
     })
     .await;
+    world.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn conditions_of_other_parts_are_told_at_once() {
+    let api = Arc::new(FakeApi::default());
+    let world = World::start(&api, good());
+    until("ready", SOON, || api.ready().as_deref() == Some("True")).await;
+    let says = |status: &str| {
+        ExtraCondition::Says(NodeCondition {
+            type_: "Extra".to_owned(),
+            status: status.to_owned(),
+            ..NodeCondition::default()
+        })
+    };
+    let told = || api.of_condition("Extra", "status");
+    for status in ["Unknown", "True"] {
+        world.extra.send_replace(vec![says(status)]);
+        until("told", SOON, || told().as_deref() == Some(status)).await;
+    }
+    let absent = vec![ExtraCondition::Absent("Extra")];
+    world.extra.send_replace(absent);
+    until("gone", SOON, || told().is_none()).await;
     world.stop().await;
 }
