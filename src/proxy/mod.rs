@@ -17,6 +17,7 @@
 pub mod conntrack;
 pub mod limits;
 pub mod apply;
+pub mod local;
 pub mod model;
 pub mod stale;
 pub mod render;
