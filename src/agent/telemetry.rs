@@ -31,8 +31,9 @@ fn filter(config: &LogConfig) -> EnvFilter {
         4..=6 => "info",
         _ => "debug",
     };
-    // kube's client calls every refused request an error; ours decide that.
-    let mut directives = format!("{libraries},kube_client=off,kubelet={level}");
+    // kube calls every refused request an error, and tells of each try; we decide
+    // what is worth a line.
+    let mut directives = format!("{libraries},kube_client=off,kube_runtime=error,kubelet={level}");
     for (pattern, verbosity) in &config.modules {
         let module = pattern.trim_end_matches('*');
         directives.push_str(&format!(",kubelet::{module}={}", self::level(*verbosity)));

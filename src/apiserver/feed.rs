@@ -84,14 +84,8 @@ impl PodReflector {
         let mut listed = BTreeMap::new();
         let out = self.out;
         let fold = |event| fold_pod(&out, &mut listed, event);
-        follow(
-            Topic::loud("pods"),
-            self.api,
-            &self.selector,
-            &shutdown,
-            fold,
-        )
-        .await;
+        let selection = watcher::Config::default().fields(&self.selector);
+        follow(Topic::loud("pods"), self.api, selection, &shutdown, fold).await;
     }
 }
 
@@ -101,14 +95,8 @@ impl NodeReflector {
         let mut listed = None;
         let out = self.out;
         let fold = |event| fold_node(&out, &mut listed, event);
-        follow(
-            Topic::loud("node"),
-            self.api,
-            &self.selector,
-            &shutdown,
-            fold,
-        )
-        .await;
+        let selection = watcher::Config::default().fields(&self.selector);
+        follow(Topic::loud("node"), self.api, selection, &shutdown, fold).await;
     }
 }
 
@@ -177,6 +165,8 @@ fn fold_node(
 pub(super) struct Topic {
     what: &'static str,
     manner: Manner,
+    /// What is to be granted, and how, if the API server refuses the watch.
+    permission: Option<&'static str>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -188,30 +178,67 @@ enum Manner {
 impl Topic {
     /// One of the few watches that everything hangs on: failures are warnings.
     pub(super) fn loud(what: &'static str) -> Self {
-        let manner = Manner::Loud;
-        Self { what, manner }
+        Self::new(what, Manner::Loud)
     }
 
     /// One of many watches, which the others' warnings speak for.
     pub(super) fn quiet(what: &'static str) -> Self {
-        let manner = Manner::Quiet;
-        Self { what, manner }
+        Self::new(what, Manner::Quiet)
+    }
+
+    fn new(what: &'static str, manner: Manner) -> Self {
+        Self {
+            what,
+            manner,
+            permission: None,
+        }
+    }
+
+    /// A watch that nodes may not make everywhere.
+    pub(super) fn needing(self, permission: &'static str) -> Self {
+        Self {
+            permission: Some(permission),
+            ..self
+        }
     }
 
     fn failed(self, error: &watcher::Error) {
-        let Self { what, manner } = self;
+        let what = self.what;
+        let missing = self.permission.filter(|_| is_forbidden(error));
         let error = chain(error);
-        match manner {
-            Manner::Loud => tracing::warn!(what, %error, "watch of the API server failed"),
-            Manner::Quiet => tracing::debug!(what, %error, "watch of the API server failed"),
+        match (missing, self.manner) {
+            (Some(missing), _) => {
+                tracing::warn!(what, missing, %error, "the API server refuses a watch; it is tried again");
+            }
+            (None, Manner::Loud) => tracing::warn!(what, %error, "watch of the API server failed"),
+            (None, Manner::Quiet) => {
+                tracing::debug!(what, %error, "watch of the API server failed");
+            }
         }
     }
 
     fn is_back(self) {
-        let Self { what, manner } = self;
-        match manner {
+        let what = self.what;
+        match self.manner {
             Manner::Loud => tracing::info!(what, "watch of the API server is back"),
             Manner::Quiet => tracing::debug!(what, "watch of the API server is back"),
+        }
+    }
+}
+
+/// A series of failures of one watch.
+struct Failing {
+    pauses: Backoff,
+    /// Whether somebody has been told that a permission is missing: another
+    /// matter than the server's being away, which may have come first.
+    is_refusal_told: bool,
+}
+
+impl Failing {
+    fn new() -> Self {
+        Self {
+            pauses: Backoff::new(),
+            is_refusal_told: false,
         }
     }
 }
@@ -220,18 +247,16 @@ impl Topic {
 pub(super) async fn follow<K>(
     topic: Topic,
     api: Api<K>,
-    selector: &str,
+    selection: watcher::Config,
     shutdown: &CancellationToken,
     mut fold: impl FnMut(Event<K>),
 ) where
     K: kube::Resource + Clone + std::fmt::Debug + serde::de::DeserializeOwned + Send + 'static,
 {
-    let config = watcher::Config::default()
-        .fields(selector)
-        .timeout(WATCH_SECONDS);
+    let config = selection.timeout(WATCH_SECONDS);
     let start = || watcher(api.clone(), config.clone());
     let mut events = pin!(start());
-    let mut failing: Option<Backoff> = None;
+    let mut failing: Option<Failing> = None;
     loop {
         let event = tokio::select! {
             () = shutdown.cancelled() => return,
@@ -249,10 +274,14 @@ pub(super) async fn follow<K>(
                 if needs_relist(&error) {
                     events.set(start());
                 }
-                if failing.is_none() {
+                let is_first = failing.is_none();
+                let series = failing.get_or_insert_with(Failing::new);
+                let is_refusal = topic.permission.is_some() && is_forbidden(&error);
+                if is_first || (is_refusal && !series.is_refusal_told) {
                     topic.failed(&error);
                 }
-                let pause = failing.get_or_insert_with(Backoff::new).next();
+                series.is_refusal_told |= is_refusal;
+                let pause = series.pauses.next();
                 tokio::select! {
                     () = shutdown.cancelled() => return,
                     () = tokio::time::sleep(pause) => {}
@@ -266,11 +295,20 @@ pub(super) async fn follow<K>(
 /// Whether resuming is hopeless because the server does not know our version:
 /// too old (410), or from before its store was restored (504).
 fn needs_relist(error: &watcher::Error) -> bool {
+    let is_listing = matches!(error, watcher::Error::InitialListFailed(_));
+    !is_listing && matches!(code(error), Some(400 | 410 | 504))
+}
+
+fn is_forbidden(error: &watcher::Error) -> bool {
+    code(error) == Some(403)
+}
+
+/// The HTTP status, if the server gave one.
+fn code(error: &watcher::Error) -> Option<u16> {
     match error {
-        watcher::Error::WatchStartFailed(kube::Error::Api(status)) => {
-            matches!(status.code, 400 | 410 | 504)
-        }
-        watcher::Error::WatchError(status) => matches!(status.code, 400 | 410 | 504),
-        _ => false,
+        watcher::Error::InitialListFailed(kube::Error::Api(status))
+        | watcher::Error::WatchStartFailed(kube::Error::Api(status))
+        | watcher::Error::WatchError(status) => Some(status.code),
+        _ => None,
     }
 }

@@ -19,7 +19,7 @@ use futures::stream::FuturesUnordered;
 use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use kube::api::ObjectMeta;
-use kube::runtime::watcher::Event;
+use kube::runtime::watcher::{self, Event};
 use kube::{Api, Client};
 use serde::de::DeserializeOwned;
 use tokio::sync::{Notify, watch};
@@ -240,7 +240,7 @@ impl<T: Kept> Followed<T> {
 
     async fn watch(&self, client: Client, key: Key, number: u64, stop: CancellationToken) {
         let api: Api<T> = Api::namespaced(client, &key.0);
-        let selector = format!("metadata.name={}", key.1);
+        let selection = watcher::Config::default().fields(&format!("metadata.name={}", key.1));
         let mut listed = None;
         let fold = |event| match event {
             Event::Init => listed = None,
@@ -249,7 +249,7 @@ impl<T: Kept> Followed<T> {
             Event::Apply(object) => self.publish(&key, number, Some(object)),
             Event::Delete(_) => self.publish(&key, number, None),
         };
-        follow(Topic::quiet(T::WHAT), api, &selector, &stop, fold).await;
+        follow(Topic::quiet(T::WHAT), api, selection, &stop, fold).await;
     }
 
     /// Takes in what the watch of an entry says.

@@ -1,7 +1,8 @@
 //! The API server: the only holder of a `kube::Client`.
 //!
-//! Out: reflected objects (our pods, our node) as snapshots. In: narrow write
-//! ports, each with just the calls that one user needs, and the event recorder.
+//! Out: reflected objects: our pods and our node as snapshots, Services and
+//! EndpointSlices one by one into sinks. In: narrow write ports, each with just
+//! the calls that one user needs, and the event recorder.
 //! Nothing here blocks on the API server being there.
 
 mod backoff;
@@ -12,12 +13,14 @@ mod event;
 mod feed;
 mod followed;
 mod kubeconfig;
+mod lean;
 mod limit;
 mod port;
 mod refs;
 mod reviews;
 mod services;
 mod signing;
+mod sink;
 mod standalone;
 #[cfg(test)]
 mod tests;
@@ -35,6 +38,7 @@ pub use port::{
     ObjectName, ObjectRefs, PodStatusPort, TokenRequestSpec, Tokens,
 };
 pub use reviews::Reviews;
-pub use services::{ServiceFeed, ServiceReflector};
+pub use services::{Proxied, ServiceEnv, ServiceFeed, ServiceReflector, SliceReflector};
 pub use signing::{Signing, SigningOutcome, SigningRequest};
+pub use sink::{ObjectSink, Sinks};
 pub use standalone::NoApiServer;

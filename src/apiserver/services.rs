@@ -1,59 +1,89 @@
-//! Services with a cluster IP, for the environment of containers.
+//! Services and EndpointSlices of all namespaces, for whoever needs something
+//! of them: one watch of each kind, however many they are.
 //!
-//! In: a watch of all namespaces. Out: a snapshot that keeps of each Service
-//! only what an environment tells: name, addresses, ports.
+//! In: the watches. Out: calls of [`ObjectSink`]s, one for each object. One of
+//! them is always there and keeps what containers' environments tell; the others
+//! are the service proxy's. Nobody else keeps anything.
 
-use std::collections::BTreeMap;
-use std::sync::Arc;
-
-use k8s_openapi::api::core::v1::{Service, ServiceSpec};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use k8s_openapi::api::core::v1::Service;
+use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::Api;
-use kube::runtime::watcher::Event;
+use kube::runtime::watcher::{self, Event};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::client::ApiServer;
 use super::feed::{Topic, follow};
-use crate::pod::PodName;
+use super::lean::Lean;
+use super::sink::{ObjectSink, Sinks, deliver, name_of};
+use crate::pod::env::Services;
 
-/// All Services with a cluster IP; `None` until they were listed once.
-pub type ServiceFeed = watch::Receiver<Option<Arc<Vec<Service>>>>;
+/// Services that carry it are another proxy's.
+const OTHER_PROXY: &str = "service.kubernetes.io/service-proxy-name";
+/// What a headless Service's endpoints are marked with: no proxy needs them.
+const HEADLESS: &str = "service.kubernetes.io/headless";
+/// What lets a node read EndpointSlices; `system:node` does not.
+const SLICE_READER: &str = "list and watch endpointslices in discovery.k8s.io, as the cluster role \
+     system:node-proxier has it; bind that role to the group system:nodes";
 
-/// Keeps a [`ServiceFeed`] up to date.
-#[derive(Debug)]
+/// All Services with a cluster IP, as environments tell of them; `None` until
+/// they were listed once. The map is changed in place: hold a borrow briefly.
+pub type ServiceFeed = watch::Receiver<Option<Services>>;
+
+/// Keeps a [`ServiceFeed`] up to date, and hands Services on to other sinks.
 pub struct ServiceReflector {
-    api: Api<Service>,
-    out: watch::Sender<Option<Arc<Vec<Service>>>>,
+    api: Api<Lean<Service>>,
+    sinks: Sinks<Service>,
+}
+
+/// Hands EndpointSlices on.
+pub struct SliceReflector {
+    api: Api<Lean<EndpointSlice>>,
+    sink: Box<dyn ObjectSink<EndpointSlice>>,
 }
 
 impl ApiServer {
     /// Services of all namespaces. Nothing happens until the reflector runs.
     #[must_use]
     pub fn reflect_services(&self) -> (ServiceReflector, ServiceFeed) {
-        let (out, feed) = watch::channel(None);
+        let (sink, feed) = ServiceEnv::new();
         let reflector = ServiceReflector {
             api: Api::all(self.client.clone()),
-            out,
+            sinks: vec![Box::new(sink)],
         };
         (reflector, feed)
     }
+
+    /// EndpointSlices of all namespaces but headless Services', for a service
+    /// proxy. Nothing happens until the reflector runs.
+    #[must_use]
+    pub fn reflect_slices(&self, sink: Box<dyn ObjectSink<EndpointSlice>>) -> SliceReflector {
+        SliceReflector {
+            api: Api::all(self.client.clone()),
+            sink,
+        }
+    }
 }
 
+// === impl ServiceReflector ===
+
 impl ServiceReflector {
+    /// Hands the Services that are for this node's proxy on to it, too.
+    #[must_use]
+    pub fn with_proxy(mut self, sink: Box<dyn ObjectSink<Service>>) -> Self {
+        self.sinks.push(Box::new(Proxied::new(sink)));
+        self
+    }
+
     /// Follows Services until shutdown.
     pub async fn run(self, shutdown: CancellationToken) {
-        let mut index = Index::default();
-        let out = self.out;
-        let fold = |event| {
-            if index.fold(event) {
-                out.send_replace(Some(Arc::new(index.services.values().cloned().collect())));
-            }
-        };
+        let mut sinks = self.sinks;
+        let selection = watcher::Config::default().fields("spec.clusterIP!=None");
+        let fold = |event| deliver(whole(event), &mut sinks);
         follow(
             Topic::loud("services"),
             self.api,
-            "spec.clusterIP!=None",
+            selection,
             &shutdown,
             fold,
         )
@@ -61,106 +91,112 @@ impl ServiceReflector {
     }
 }
 
-/// Services by name, so that their order never changes by itself.
-#[derive(Debug, Default)]
-struct Index {
-    services: BTreeMap<PodName, Service>,
-    listed: BTreeMap<PodName, Service>,
+// === impl SliceReflector ===
+
+impl SliceReflector {
+    /// Follows EndpointSlices until shutdown.
+    pub async fn run(self, shutdown: CancellationToken) {
+        let mut sink = self.sink;
+        let selection = watcher::Config::default().labels(&format!("!{HEADLESS}"));
+        let topic = Topic::loud("endpointslices").needing(SLICE_READER);
+        let fold = |event| deliver(whole(event), &mut sink);
+        follow(topic, self.api, selection, &shutdown, fold).await;
+    }
 }
 
-impl Index {
-    /// Takes one event in. True if the snapshot is different now.
-    fn fold(&mut self, event: Event<Service>) -> bool {
-        match event {
-            Event::Init => {
-                self.listed.clear();
-                false
+fn whole<K>(event: Event<Lean<K>>) -> Event<K> {
+    match event {
+        Event::Init => Event::Init,
+        Event::InitApply(Lean(object)) => Event::InitApply(object),
+        Event::InitDone => Event::InitDone,
+        Event::Apply(Lean(object)) => Event::Apply(object),
+        Event::Delete(Lean(object)) => Event::Delete(object),
+    }
+}
+
+// === sinks ===
+
+/// Keeps of Services what containers' environments tell.
+pub struct ServiceEnv {
+    out: watch::Sender<Option<Services>>,
+    /// Gathers a list until it is complete.
+    listing: Option<Services>,
+}
+
+impl ServiceEnv {
+    #[must_use]
+    pub fn new() -> (Self, ServiceFeed) {
+        let (out, feed) = watch::channel(None);
+        let listing = None;
+        (Self { out, listing }, feed)
+    }
+
+    /// Changes what is being listed, or else what is known.
+    fn change(&mut self, change: impl FnOnce(&mut Services) -> bool) {
+        match &mut self.listing {
+            Some(listed) => {
+                change(listed);
             }
-            Event::InitApply(service) => {
-                self.listed.insert(name(&service), essence(service));
-                false
+            None => {
+                self.out
+                    .send_if_modified(|known| known.as_mut().is_some_and(change));
             }
-            Event::InitDone => {
-                self.services = std::mem::take(&mut self.listed);
-                true
-            }
-            Event::Apply(service) => {
-                let name = name(&service);
-                let service = essence(service);
-                let old = self.services.insert(name, service.clone());
-                old.as_ref() != Some(&service)
-            }
-            Event::Delete(service) => self.services.remove(&name(&service)).is_some(),
         }
     }
 }
 
-fn name(service: &Service) -> PodName {
-    let part = |value: &Option<String>| value.clone().unwrap_or_default();
-    PodName::new(
-        part(&service.metadata.namespace),
-        part(&service.metadata.name),
-    )
-}
+impl ObjectSink<Service> for ServiceEnv {
+    fn apply(&mut self, service: &Service) {
+        self.change(|services| services.insert(service));
+    }
 
-fn essence(service: Service) -> Service {
-    let spec = service.spec.unwrap_or_default();
-    Service {
-        metadata: ObjectMeta {
-            name: service.metadata.name,
-            namespace: service.metadata.namespace,
-            ..ObjectMeta::default()
-        },
-        spec: Some(ServiceSpec {
-            cluster_ip: spec.cluster_ip,
-            ports: spec.ports,
-            ..ServiceSpec::default()
-        }),
-        status: None,
+    fn delete(&mut self, namespace: &str, name: &str) {
+        self.change(|services| services.remove(namespace, name));
+    }
+
+    fn begin_list(&mut self) {
+        self.listing = Some(Services::default());
+    }
+
+    fn end_list(&mut self) {
+        if let Some(listed) = self.listing.take() {
+            self.out.send_replace(Some(listed));
+        }
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use serde_json::json;
+/// Leaves Services of other proxies out. The API server could do that, but
+/// environments tell of those as well.
+pub struct Proxied<S>(S);
 
-    use super::*;
+impl<S: ObjectSink<Service>> Proxied<S> {
+    #[must_use]
+    pub fn new(sink: S) -> Self {
+        Self(sink)
+    }
+}
 
-    fn service(name: &str, ip: &str) -> Service {
-        serde_json::from_value(json!({
-            "metadata": {"name": name, "namespace": "ns", "labels": {"a": "b"}},
-            "spec": {"clusterIP": ip, "selector": {"a": "b"}, "ports": [{"port": 80}]},
-        }))
-        .expect("a service")
+impl<S: ObjectSink<Service>> ObjectSink<Service> for Proxied<S> {
+    fn apply(&mut self, service: &Service) {
+        let metadata = &service.metadata;
+        let labels = metadata.labels.as_ref();
+        if labels.is_some_and(|labels| labels.contains_key(OTHER_PROXY)) {
+            let (namespace, name) = name_of(metadata);
+            self.0.delete(namespace, name);
+        } else {
+            self.0.apply(service);
+        }
     }
 
-    #[test]
-    fn only_changes_of_what_is_kept_are_changes() {
-        let mut index = Index::default();
-        assert!(!index.fold(Event::Init));
-        assert!(!index.fold(Event::InitApply(service("a", "10.0.0.1"))));
-        assert!(index.fold(Event::InitDone));
-        let mut relabelled = service("a", "10.0.0.1");
-        relabelled.metadata.labels = None;
-        assert!(!index.fold(Event::Apply(relabelled)));
-        assert!(index.fold(Event::Apply(service("a", "10.0.0.2"))));
-        assert!(index.fold(Event::Delete(service("a", "10.0.0.2"))));
-        assert!(!index.fold(Event::Delete(service("a", "10.0.0.2"))));
+    fn delete(&mut self, namespace: &str, name: &str) {
+        self.0.delete(namespace, name);
     }
 
-    #[test]
-    fn a_relist_replaces_everything_at_once() {
-        let mut index = Index::default();
-        index.fold(Event::Apply(service("old", "10.0.0.1")));
-        index.fold(Event::Init);
-        index.fold(Event::InitApply(service("new", "10.0.0.2")));
-        assert_eq!(
-            index.services.len(),
-            1,
-            "the old snapshot stays until the new one is whole"
-        );
-        index.fold(Event::InitDone);
-        let names: Vec<_> = index.services.keys().map(|n| n.name.to_string()).collect();
-        assert_eq!(names, ["new"]);
+    fn begin_list(&mut self) {
+        self.0.begin_list();
+    }
+
+    fn end_list(&mut self) {
+        self.0.end_list();
     }
 }

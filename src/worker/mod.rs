@@ -28,8 +28,6 @@ mod view;
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::Service;
-use tokio::sync::watch;
 
 pub use admission::{Admission, AdmissionDeps};
 pub use command::{COMMANDS, PodCommand};
@@ -40,7 +38,7 @@ pub use probe::{ProbeMetrics, Probing};
 pub use turns::StartTurns;
 pub use view::{AdmissionView, PodView};
 
-use crate::apiserver::{EventRecorder, ObjectRefs};
+use crate::apiserver::{EventRecorder, ObjectRefs, ServiceFeed};
 use crate::cgroup::PodCgroups;
 use crate::pod::NodeFacts;
 use crate::pod::spec::DnsSpec;
@@ -60,7 +58,7 @@ pub struct WorkerDeps {
     pub objects: Arc<dyn ObjectRefs>,
     /// Services whose addresses go into environments; `None` until the API
     /// server has delivered them, and for ever when there is none.
-    pub services: watch::Receiver<Option<Arc<Vec<Service>>>>,
+    pub services: ServiceFeed,
     /// Decides which pods may start.
     pub admission: Arc<Admission>,
     pub status: StatusHandle,

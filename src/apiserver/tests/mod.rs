@@ -5,3 +5,4 @@ mod feed;
 mod followed;
 mod kubeconfig;
 mod server;
+mod services;

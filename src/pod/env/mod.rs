@@ -17,7 +17,7 @@ use k8s_openapi::api::core::v1::{
 };
 
 pub use self::expand::{expand, references};
-pub use self::services::service_env;
+pub use self::services::Services;
 use super::downward::{self, DownwardError, PodView};
 use super::inputs::{EnvFile, ResolvedRefs};
 

@@ -217,7 +217,7 @@ fn services() -> Vec<Service> {
 #[test]
 fn services_have_names_of_two_traditions() {
     let text = |links| {
-        let env = service_env(&services(), "shop", links);
+        let env = services().iter().collect::<Services>().env("shop", links);
         let lines: Vec<String> = env.iter().map(|(k, v)| format!("{k}={v}")).collect();
         lines.join("\n")
     };

@@ -214,7 +214,8 @@ impl Target {
     }
 
     fn service_env(&self) -> Result<Vec<(String, String)>, StartFailure> {
-        let Some(services) = self.deps.services.borrow().clone() else {
+        let services = self.deps.services.borrow();
+        let Some(services) = services.as_ref() else {
             return if self.desired.origin.is_static() {
                 Ok(Vec::new())
             } else {
@@ -232,6 +233,6 @@ impl Target {
             .and_then(|spec| spec.enable_service_links)
             .unwrap_or(true);
         let namespace = &self.desired.name.namespace;
-        Ok(env::service_env(&services, namespace, links))
+        Ok(services.env(namespace, links))
     }
 }

@@ -25,6 +25,7 @@ use crate::apiserver::{
 use crate::cgroup::{CgroupError, PodCgroups};
 use crate::pod::admission::{self, NodeView, Support};
 use crate::pod::cgroup::{PodCgroup, QosShares};
+use crate::pod::env::Services;
 use crate::pod::inputs::{ContainerFiles, MountedVolumes};
 use crate::pod::samples;
 use crate::pod::sysctl::Allowlist;
@@ -109,7 +110,7 @@ impl World {
             volumes: self.disk.clone(),
             cgroups: self.disk.clone(),
             objects: Arc::new(NoObjects),
-            services: watch::channel(Some(Arc::default())).1,
+            services: watch::channel(Some(Services::default())).1,
             admission,
             status: status.clone(),
             events,
