@@ -35,7 +35,7 @@ pub use kubeconfig::KubeconfigError;
 pub use limit::Rate;
 pub use port::{
     BoundToken, Changes, EventSink, Following, LeasePort, NodeEvent, NodePort, ObjectKind,
-    ObjectName, ObjectRefs, PodStatusPort, TokenRequestSpec, Tokens,
+    ObjectName, ObjectRefs, PodStatusPort, ProxyEvent, ProxyEventAbout, TokenRequestSpec, Tokens,
 };
 pub use reviews::Reviews;
 pub use services::{Proxied, ServiceEnv, ServiceFeed, ServiceReflector, SliceReflector};

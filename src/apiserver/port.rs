@@ -64,6 +64,30 @@ pub struct NodeEvent {
     pub message: String,
 }
 
+/// An event of the service proxy, which speaks as kube-proxy.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ProxyEvent {
+    pub about: ProxyEventAbout,
+    pub severity: Severity,
+    pub reason: &'static str,
+    /// What was done or tried, in one word; upstream's where it has the event.
+    pub action: &'static str,
+    pub message: String,
+}
+
+/// What an event of the service proxy is about.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ProxyEventAbout {
+    /// This node.
+    Node,
+    Service {
+        namespace: String,
+        name: String,
+        /// `None`: not known here, as upstream, which writes none that is one.
+        uid: Option<String>,
+    },
+}
+
 /// Objects that a pod refers to. A node may read just those of its own pods.
 #[async_trait]
 pub trait ObjectRefs: Send + Sync {

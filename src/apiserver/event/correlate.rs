@@ -18,8 +18,6 @@ use lru::LruCache;
 use crate::apiserver::limit::{Rate, TokenBucket};
 use crate::pod::Severity;
 
-/// `source.component` of every event of a node agent; selectors rely on it.
-const COMPONENT: &str = "kubelet";
 /// Entries in each memory: ten different events for each of a hundred pods.
 const REMEMBERED: NonZeroUsize = NonZeroUsize::new(1024).expect("1024 is not zero");
 /// Messages of one kind within [`SIMILAR_WINDOW`] that are told one by one.
@@ -32,10 +30,45 @@ const SPAM_RATE: Rate = Rate {
     burst: 25,
 };
 
+/// Who tells: the agent does two components' work, and selectors rely on their names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) enum Reporter {
+    Kubelet,
+    KubeProxy {
+        /// The event's field of that name, which kubelet's events lack.
+        action: &'static str,
+    },
+}
+
+impl Reporter {
+    fn component(self) -> &'static str {
+        match self {
+            Self::Kubelet => "kubelet",
+            Self::KubeProxy { .. } => "kube-proxy",
+        }
+    }
+
+    fn action(self) -> Option<&'static str> {
+        match self {
+            Self::Kubelet => None,
+            Self::KubeProxy { action } => Some(action),
+        }
+    }
+
+    /// Which of the component's instances it is.
+    fn instance(self, node_name: &str) -> String {
+        match self {
+            Self::Kubelet => node_name.to_owned(),
+            Self::KubeProxy { .. } => format!("kube-proxy-{node_name}"),
+        }
+    }
+}
+
 /// Something that happened, as recorded.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Occurrence {
     pub(super) regarding: ObjectReference,
+    pub(super) reporter: Reporter,
     pub(super) severity: Severity,
     pub(super) reason: Cow<'static, str>,
     pub(super) message: String,
@@ -58,6 +91,7 @@ pub(super) enum Verdict {
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 struct Kind {
     object: Object,
+    reporter: Reporter,
     field_path: Option<String>,
     severity: Severity,
     reason: Cow<'static, str>,
@@ -93,7 +127,7 @@ pub(super) struct Correlator {
     similar: LruCache<Kind, Similar>,
     /// Keyed by message too; `None`: the combined event of that kind.
     told: LruCache<(Kind, Option<String>), Told>,
-    spam: LruCache<(Object, Severity), TokenBucket>,
+    spam: LruCache<(Object, Reporter, Severity), TokenBucket>,
 }
 
 impl Correlator {
@@ -109,7 +143,7 @@ impl Correlator {
     /// Decides about one occurrence and remembers it.
     pub(super) fn judge(&mut self, occurrence: Occurrence) -> Verdict {
         let kind = Kind::of(&occurrence);
-        let spam_key = (kind.object.clone(), kind.severity);
+        let spam_key = (kind.object.clone(), kind.reporter, kind.severity);
         let combined = self.is_one_too_many(&kind, &occurrence);
         // Dropped occurrences count as well: the next one that is told says so.
         let verdict = self.count(kind, combined, &occurrence);
@@ -161,7 +195,7 @@ impl Correlator {
         }
     }
 
-    fn is_spam(&mut self, key: (Object, Severity), at: Timestamp) -> bool {
+    fn is_spam(&mut self, key: (Object, Reporter, Severity), at: Timestamp) -> bool {
         let since_epoch = Duration::from_secs(u64::try_from(at.as_second()).unwrap_or(0));
         let bucket = self
             .spam
@@ -180,6 +214,7 @@ impl Kind {
                 name: regarding.name.clone(),
                 uid: regarding.uid.clone(),
             },
+            reporter: occurrence.reporter,
             field_path: regarding.field_path.clone(),
             severity: occurrence.severity,
             reason: occurrence.reason.clone(),
@@ -201,6 +236,7 @@ fn render(node_name: &Arc<str>, told: &Told, occurrence: &Occurrence, message: S
     // Events of objects without a namespace live in this one.
     let namespace = occurrence.regarding.namespace.clone();
     let namespace = namespace.unwrap_or_else(|| "default".into());
+    let reporter = occurrence.reporter;
     Event {
         metadata: ObjectMeta {
             name: Some(told.name.clone()),
@@ -214,12 +250,13 @@ fn render(node_name: &Arc<str>, told: &Told, occurrence: &Occurrence, message: S
         count: Some(told.count),
         first_timestamp: Some(Time(told.first)),
         last_timestamp: Some(Time(occurrence.at)),
+        action: reporter.action().map(str::to_owned),
         source: Some(EventSource {
-            component: Some(COMPONENT.into()),
+            component: Some(reporter.component().into()),
             host: Some(node_name.to_string()),
         }),
-        reporting_component: Some(COMPONENT.into()),
-        reporting_instance: Some(node_name.to_string()),
+        reporting_component: Some(reporter.component().into()),
+        reporting_instance: Some(reporter.instance(node_name)),
         ..Event::default()
     }
 }

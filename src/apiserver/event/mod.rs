@@ -1,6 +1,7 @@
 //! Events: what modules record, to the API server.
 //!
-//! In: [`PodEvent`]s and [`NodeEvent`]s through a handle that never blocks.
+//! In: [`PodEvent`]s, [`NodeEvent`]s and [`ProxyEvent`]s through a handle that
+//! never blocks.
 //! Out: Event objects, with repeats counted on the first one, floods of
 //! similar ones combined, and spam dropped ([`correlate`]), written in the
 //! background ([`deliver`]). Each recorded event is a log line as well.
@@ -18,9 +19,9 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::registry::Registry;
 use tokio::sync::mpsc;
 
-use super::{EventSink, NodeEvent};
+use super::{EventSink, NodeEvent, ProxyEvent, ProxyEventAbout};
 use crate::pod::{PodEvent, Severity};
-use correlate::Occurrence;
+use correlate::{Occurrence, Reporter};
 pub use deliver::EventTask;
 
 /// Events that may wait for the task: a few for each of several hundred pods.
@@ -102,6 +103,7 @@ impl EventRecorder {
                 field_path,
                 ..reference(&event.pod)
             },
+            reporter: Reporter::Kubelet,
             severity: event.severity,
             reason: event.reason.into(),
             message: event.message,
@@ -114,6 +116,7 @@ impl EventRecorder {
     pub fn record_rejection(&self, pod: &Pod, reason: &str, message: String) {
         self.record(Occurrence {
             regarding: reference(pod),
+            reporter: Reporter::Kubelet,
             severity: Severity::Warning,
             reason: reason.to_owned().into(),
             message,
@@ -124,17 +127,51 @@ impl EventRecorder {
     /// Records an event about this node.
     pub fn record_node(&self, event: NodeEvent) {
         self.record(Occurrence {
-            regarding: ObjectReference {
+            regarding: self.node(),
+            reporter: Reporter::Kubelet,
+            severity: event.severity,
+            reason: event.reason.into(),
+            message: event.message,
+            at: Timestamp::now(),
+        });
+    }
+
+    /// Records an event of the service proxy, about a Service or this node.
+    pub fn record_proxy(&self, event: ProxyEvent) {
+        let regarding = match event.about {
+            ProxyEventAbout::Node => self.node(),
+            ProxyEventAbout::Service {
+                namespace,
+                name,
+                uid,
+            } => ObjectReference {
                 api_version: Some("v1".into()),
-                kind: Some("Node".into()),
-                name: Some(self.node_name.to_string()),
+                kind: Some("Service".into()),
+                namespace: Some(namespace),
+                name: Some(name),
+                uid,
                 ..ObjectReference::default()
+            },
+        };
+        self.record(Occurrence {
+            regarding,
+            reporter: Reporter::KubeProxy {
+                action: event.action,
             },
             severity: event.severity,
             reason: event.reason.into(),
             message: event.message,
             at: Timestamp::now(),
         });
+    }
+
+    fn node(&self) -> ObjectReference {
+        ObjectReference {
+            api_version: Some("v1".into()),
+            kind: Some("Node".into()),
+            name: Some(self.node_name.to_string()),
+            ..ObjectReference::default()
+        }
     }
 
     fn record(&self, occurrence: Occurrence) {

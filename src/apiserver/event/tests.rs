@@ -11,9 +11,9 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
-use super::correlate::{Correlator, Occurrence, Verdict};
+use super::correlate::{Correlator, Occurrence, Reporter, Verdict};
 use super::{EventRecorder, QUEUE};
-use crate::apiserver::{ApiError, EventSink, NodeEvent};
+use crate::apiserver::{ApiError, EventSink, NodeEvent, ProxyEvent, ProxyEventAbout};
 use crate::pod::{ContainerKind, ContainerRef, PodEvent, Severity};
 
 fn occurrence(reason: &'static str, message: &str, second: i64) -> Occurrence {
@@ -25,6 +25,7 @@ fn occurrence(reason: &'static str, message: &str, second: i64) -> Occurrence {
             uid: Some("u".into()),
             ..ObjectReference::default()
         },
+        reporter: Reporter::Kubelet,
         severity: Severity::Normal,
         reason: reason.into(),
         message: message.into(),
@@ -292,6 +293,51 @@ async fn an_event_has_upstreams_shape() {
       }
     ]
     "#);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_service_proxy_speaks_as_kube_proxy() {
+    let sink = Arc::new(FakeSink::default());
+    let event = |about, severity, reason, action, message: &str| ProxyEvent {
+        about,
+        severity,
+        reason,
+        action,
+        message: message.to_owned(),
+    };
+    let web = ProxyEventAbout::Service {
+        namespace: "shop".to_owned(),
+        name: "web".to_owned(),
+        uid: None,
+    };
+    recorded(
+        &sink,
+        |recorder| {
+            recorder.record_proxy(event(
+                ProxyEventAbout::Node,
+                Severity::Normal,
+                "Starting",
+                "StartKubeProxy",
+                "",
+            ));
+            recorder.record_proxy(event(
+                web,
+                Severity::Warning,
+                "FailedToStartServiceHealthcheck",
+                "Listen",
+                "m",
+            ));
+        },
+        |sink| sink.messages().len() == 2,
+    )
+    .await;
+    let mut written = sink.written.lock().unwrap().clone();
+    for event in &mut written {
+        event.metadata.name = None;
+        event.first_timestamp = None;
+        event.last_timestamp = None;
+    }
+    insta::assert_json_snapshot!(written, @"");
 }
 
 #[tokio::test(start_paused = true)]
