@@ -42,7 +42,7 @@ mod tests {
     use super::*;
     use crate::apiserver::RecorderMetrics;
     use crate::server::api::streams;
-    use crate::{runtime, server, worker};
+    use crate::{proxy, runtime, server, worker};
 
     /// `name type`, with the suffixes that samples have.
     fn registered() -> BTreeSet<String> {
@@ -56,6 +56,7 @@ mod tests {
         let views = tokio::sync::watch::channel(Arc::new(BTreeMap::new())).1;
         worker::register_gauges(&mut registry, views);
         server::Metrics::new(&mut registry).touch();
+        proxy::metrics::Metrics::new(&mut registry).touch();
         let mut text = String::new();
         prometheus_client::encoding::text::encode(&mut text, &registry).unwrap();
         text.lines()

@@ -1,0 +1,186 @@
+//! Tables; time and pods are made up.
+
+use serde_json::{Value, json};
+
+use super::*;
+
+fn pod(value: Value) -> Pod {
+    serde_json::from_value(value).unwrap()
+}
+
+fn labelled(namespace: &str, name: &str) -> Pod {
+    pod(json!({"metadata": {
+        "namespace": namespace, "name": name, "labels": {"k8s-app": "kube-proxy"},
+    }}))
+}
+
+fn commanded(command: &[&str]) -> Pod {
+    pod(json!({
+        "metadata": {"namespace": "edge", "name": "p"},
+        "spec": {"containers": [
+            {"name": "sidecar"},
+            {"name": "main", "command": command},
+        ]},
+    }))
+}
+
+fn owned(kind: &str, name: &str) -> Pod {
+    pod(json!({"metadata": {
+        "namespace": "net", "name": "p",
+        "ownerReferences": [{"apiVersion": "apps/v1", "kind": kind, "name": name, "uid": "u"}],
+    }}))
+}
+
+fn in_phase(phase: &str) -> Pod {
+    let mut pod = labelled("kube-system", "p");
+    pod.status.get_or_insert_default().phase = Some(phase.to_owned());
+    pod
+}
+
+#[test]
+fn which_pods_are_kube_proxies() {
+    for (pod, expected) in [
+        (labelled("kube-system", "kube-proxy-x"), true),
+        (labelled("default", "kube-proxy-x"), false),
+        (owned("DaemonSet", "kube-proxy"), true),
+        (owned("DaemonSet", "kube-proxy-exporter"), false),
+        (owned("ReplicaSet", "kube-proxy"), false),
+        (
+            commanded(&["/usr/local/bin/kube-proxy", "--config=x"]),
+            true,
+        ),
+        (commanded(&["kube-proxy"]), true),
+        (commanded(&["/bin/not-kube-proxy"]), false),
+        (commanded(&["/bin/sh", "kube-proxy"]), false),
+        (commanded(&[]), false),
+        (in_phase("Pending"), true),
+        (in_phase("Running"), true),
+        (in_phase("Succeeded"), false),
+        (in_phase("Failed"), false),
+        (Pod::default(), false),
+    ] {
+        assert_eq!(is_kube_proxy(&pod), expected, "{pod:?}");
+    }
+}
+
+#[test]
+fn a_pod_explains_more_than_a_process() {
+    let other = Pod::default();
+    let pods = [
+        labelled("kube-system", "b"),
+        other.clone(),
+        labelled("kube-system", "a"),
+    ];
+    let culprit = Some("iptables-restor");
+    let name = "kube-system/a".to_owned();
+    assert_eq!(judge(&pods, culprit), Verdict::KubeProxyPod { name });
+    let process = "iptables-restor".to_owned();
+    assert_eq!(
+        judge([&other], culprit),
+        Verdict::RewrittenByAnother { process }
+    );
+    assert_eq!(judge([&other], None), Verdict::Alone);
+}
+
+#[test]
+fn who_writes_again_and_again_is_found() {
+    let start = Instant::now();
+    let at = |second: u64| start + Duration::from_secs(second);
+    // (writes: who and when, asked when, culprit)
+    let table: &[(&[(&str, u64)], u64, Option<&str>)] = &[
+        (&[], 0, None),
+        (&[("a", 0), ("a", 1)], 2, None),
+        (&[("a", 0), ("a", 1), ("a", 2)], 2, Some("a")),
+        // Different processes.
+        (&[("a", 0), ("b", 1), ("a", 2), ("b", 3)], 3, None),
+        // Once a quarter of an hour is somebody's habit.
+        (&[("a", 0), ("a", 900), ("a", 1800)], 1800, None),
+        (&[("a", 0), ("a", 300), ("a", 599)], 599, Some("a")),
+        (&[("a", 0), ("a", 300), ("a", 601)], 601, None),
+        // Silent for an hour.
+        (&[("a", 0), ("a", 1), ("a", 2)], 3601, Some("a")),
+        (&[("a", 0), ("a", 1), ("a", 2)], 3602, None),
+        // Once found, each write counts.
+        (
+            &[("a", 0), ("a", 1), ("a", 2), ("a", 3000)],
+            6599,
+            Some("a"),
+        ),
+    ];
+    for (number, (writes, asked, expected)) in table.iter().enumerate() {
+        let mut rewrites = Rewrites::default();
+        for (who, second) in *writes {
+            rewrites.note(who, at(*second));
+        }
+        assert_eq!(rewrites.culprit(at(*asked)), *expected, "row {number}");
+    }
+}
+
+#[test]
+fn memory_is_bounded_and_the_busiest_is_still_found() {
+    let start = Instant::now();
+    let mut rewrites = Rewrites::default();
+    for number in 0..10_000 {
+        rewrites.note(&format!("p{number}"), start);
+        assert!(rewrites.writes.len() <= REMEMBERED);
+    }
+    assert_eq!(rewrites.culprit(start), None);
+    for _ in 0..WRITES {
+        rewrites.note("a", start);
+    }
+    assert_eq!(rewrites.culprit(start), Some("a"));
+}
+
+fn verdicts() -> [Verdict; 3] {
+    [
+        Verdict::Alone,
+        Verdict::KubeProxyPod {
+            name: "kube-system/kube-proxy-x".to_owned(),
+        },
+        Verdict::RewrittenByAnother {
+            process: "iptables-restor".to_owned(),
+        },
+    ]
+}
+
+#[test]
+fn what_is_told() {
+    let mut told = Vec::new();
+    for mode in [Mode::Auto, Mode::On] {
+        let unknown = condition(None, mode);
+        assert_eq!(
+            (unknown.type_.as_str(), unknown.status.as_str()),
+            (CONDITION, "Unknown")
+        );
+        for verdict in verdicts() {
+            let condition = condition(Some(&verdict), mode);
+            let event = event(None, &verdict, mode);
+            told.push(format!(
+                "{mode:?}: runs={} {CONDITION}={} {} | {} | {}",
+                mode.runs(&verdict),
+                condition.status,
+                condition.reason.unwrap(),
+                event.map_or("no event", |event| event.reason),
+                condition.message.unwrap(),
+            ));
+        }
+    }
+    insta::assert_snapshot!(told.join("\n"), @"");
+}
+
+#[test]
+fn only_news_is_an_event() {
+    let [alone, pod, process] = verdicts();
+    for (before, after, expected) in [
+        (None, &alone, None),
+        (None, &pod, Some("ServiceProxyStandsAside")),
+        (Some(&pod), &pod, None),
+        (Some(&pod), &alone, Some("ServiceProxyTakesOver")),
+        (Some(&alone), &process, Some("ServiceProxyConflict")),
+        (Some(&process), &alone, Some("ServiceProxyTakesOver")),
+    ] {
+        let event = event(before, after, Mode::Auto);
+        let reason = event.as_ref().map(|event| event.reason);
+        assert_eq!(reason, expected, "{before:?} {after:?}");
+    }
+}
