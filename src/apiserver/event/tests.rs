@@ -337,7 +337,57 @@ async fn the_service_proxy_speaks_as_kube_proxy() {
         event.first_timestamp = None;
         event.last_timestamp = None;
     }
-    insta::assert_json_snapshot!(written, @"");
+    insta::assert_json_snapshot!(written, @r#"
+    [
+      {
+        "apiVersion": "v1",
+        "kind": "Event",
+        "action": "StartKubeProxy",
+        "count": 1,
+        "involvedObject": {
+          "apiVersion": "v1",
+          "kind": "Node",
+          "name": "n1"
+        },
+        "message": "",
+        "metadata": {
+          "namespace": "default"
+        },
+        "reason": "Starting",
+        "reportingComponent": "kube-proxy",
+        "reportingInstance": "kube-proxy-n1",
+        "source": {
+          "component": "kube-proxy",
+          "host": "n1"
+        },
+        "type": "Normal"
+      },
+      {
+        "apiVersion": "v1",
+        "kind": "Event",
+        "action": "Listen",
+        "count": 1,
+        "involvedObject": {
+          "apiVersion": "v1",
+          "kind": "Service",
+          "name": "web",
+          "namespace": "shop"
+        },
+        "message": "m",
+        "metadata": {
+          "namespace": "shop"
+        },
+        "reason": "FailedToStartServiceHealthcheck",
+        "reportingComponent": "kube-proxy",
+        "reportingInstance": "kube-proxy-n1",
+        "source": {
+          "component": "kube-proxy",
+          "host": "n1"
+        },
+        "type": "Warning"
+      }
+    ]
+    "#);
 }
 
 #[tokio::test(start_paused = true)]

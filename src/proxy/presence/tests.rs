@@ -165,7 +165,14 @@ fn what_is_told() {
             ));
         }
     }
-    insta::assert_snapshot!(told.join("\n"), @"");
+    insta::assert_snapshot!(told.join("\n"), @r"
+    Auto: runs=true ServiceProxyConflict=False Alone | no event | Services of this node are the agent's work alone
+    Auto: runs=false ServiceProxyConflict=False KubeProxyPod | ServiceProxyStandsAside | Services of this node are the work of pod kube-system/kube-proxy-x; the agent's service proxy stands aside, and takes over when that pod is gone
+    Auto: runs=false ServiceProxyConflict=True RewrittenByAnother | ServiceProxyConflict | processes named iptables-restor keep writing the rules of Services, so the agent's service proxy stands aside; stop them, or set --service-proxy=off
+    On: runs=true ServiceProxyConflict=False Alone | no event | Services of this node are the agent's work alone
+    On: runs=true ServiceProxyConflict=True KubeProxyPod | ServiceProxyConflict | pod kube-system/kube-proxy-x and the agent's service proxy both program Services of this node; keep the pod off it, or set --service-proxy=auto
+    On: runs=true ServiceProxyConflict=True RewrittenByAnother | ServiceProxyConflict | processes named iptables-restor keep writing the rules of Services, and so does the agent's service proxy; stop them, or set --service-proxy=off
+    ");
 }
 
 #[test]
