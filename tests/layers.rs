@@ -58,7 +58,7 @@ const RULES: &[Rule] = &[
     Rule {
         module: "source",
         powers: &[Async, Clock, Files],
-        uses: &["pod", "apiserver"],
+        uses: &["pod", "apiserver", "proxy"],
     },
     Rule {
         module: "source::merge",
@@ -233,6 +233,7 @@ const RULES: &[Rule] = &[
             "listen",
             "node",
             "pod",
+            "proxy",
             "runtime",
             "server",
             "source",

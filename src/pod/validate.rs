@@ -8,12 +8,13 @@
 mod container;
 mod name;
 mod reference;
+mod service;
 mod volume;
 
 use std::collections::BTreeSet;
 use std::fmt;
 
-use k8s_openapi::api::core::v1::{Pod, PodSpec};
+use k8s_openapi::api::core::v1::{Pod, PodSpec, Service};
 
 use name::Format;
 
@@ -195,6 +196,15 @@ fn pod_level(spec: &PodSpec, errors: &mut Vec<FieldError>) {
             "cannot be set on create",
         ));
     }
+}
+
+/// Everything that keeps a Service of a manifest from being one, in the order of
+/// the fields.
+#[must_use]
+pub fn service(service: &Service) -> Vec<FieldError> {
+    let mut errors = Vec::new();
+    service::check(service, &mut errors);
+    errors
 }
 
 fn dns(spec: &PodSpec, errors: &mut Vec<FieldError>) {

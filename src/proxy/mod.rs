@@ -38,3 +38,4 @@ pub mod standalone;
 pub mod task;
 #[cfg(test)]
 mod trace;
+pub mod standalone;

@@ -1,11 +1,11 @@
-//! One manifest file's bytes in, one desired pod or its data out: decoding,
+//! One manifest file's bytes in, one desired pod, its data or a Service out: decoding,
 //! identity, defaults, validation. Pure.
 
 use std::path::Path;
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::core::v1::{Pod, Service};
 
 use super::data::Data;
 use super::decode::{self, Decoded, Finding, Manifest, Places};
@@ -14,6 +14,7 @@ use super::problem::Reason;
 use super::{Kinds, data};
 use crate::pod::validate::{self, FieldError, References};
 use crate::pod::{DesiredPod, Intent, Origin, defaults};
+use crate::proxy::model::ServiceName;
 
 /// A manifest that can be used.
 #[derive(Debug)]
@@ -28,9 +29,11 @@ pub(super) struct Compiled {
 pub(super) enum What {
     Pod(Arc<DesiredPod>),
     Data(Data),
+    Service(ServiceName, Arc<Service>),
 }
 
-/// Makes what a file describes: a static pod, or data for static pods.
+/// Makes what a file describes: a static pod, data for static pods, or a
+/// Service in front of them.
 ///
 /// # Errors
 /// Everything that keeps the file from being one.
@@ -59,7 +62,28 @@ pub(super) fn compile(
         }
         Manifest::ConfigMap(Decoded { object, unknown }) => data(data::config_map(object), unknown),
         Manifest::Secret(Decoded { object, unknown }) => data(data::secret(object), unknown),
+        Manifest::Service(decoded) => {
+            let Decoded { object, unknown } = *decoded;
+            let what = service(object).map_err(|errors| locate(bytes, errors))?;
+            Ok(Compiled {
+                what,
+                warnings: unknown,
+            })
+        }
     }
+}
+
+fn service(mut service: Service) -> Result<What, Vec<FieldError>> {
+    let errors = validate::service(&service);
+    if !errors.is_empty() {
+        return Err(errors);
+    }
+    let metadata = &mut service.metadata;
+    let namespace = metadata.namespace.take().filter(|name| !name.is_empty());
+    let namespace = namespace.unwrap_or_else(|| data::DEFAULT_NAMESPACE.to_owned());
+    let name = ServiceName::new(&*namespace, metadata.name.clone().unwrap_or_default());
+    metadata.namespace = Some(namespace);
+    Ok(What::Service(name, Arc::new(service)))
 }
 
 fn static_pod(

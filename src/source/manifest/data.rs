@@ -12,7 +12,7 @@ use crate::apiserver::{ObjectKind, ObjectName};
 use crate::pod::validate::FieldError;
 
 /// Where an object is that names no namespace.
-const DEFAULT_NAMESPACE: &str = "default";
+pub(super) const DEFAULT_NAMESPACE: &str = "default";
 
 /// One object of a file.
 #[derive(Debug, Clone, PartialEq)]

@@ -1,5 +1,5 @@
 //! Text of a manifest in, object out: YAML or JSON of exactly one v1 Pod, or of
-//! one ConfigMap or Secret where these are taken, with the place of everything
+//! one ConfigMap, Secret or Service where these are taken, with the place of everything
 //! that is wrong. Pure.
 //!
 //! As upstream does, fields that the API does not know are accepted; unlike
@@ -10,7 +10,7 @@
 
 use std::collections::HashMap;
 
-use k8s_openapi::api::core::v1::{ConfigMap, Pod, Secret};
+use k8s_openapi::api::core::v1::{ConfigMap, Pod, Secret, Service};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer};
 use serde_saphyr::granit_parser::{Event, Parser, Span};
@@ -44,6 +44,7 @@ pub(super) enum Manifest {
     Pod(Box<Decoded<Pod>>),
     ConfigMap(Decoded<ConfigMap>),
     Secret(Decoded<Secret>),
+    Service(Box<Decoded<Service>>),
 }
 
 /// Reads one object.
@@ -60,6 +61,7 @@ pub(super) fn decode(bytes: &[u8], kinds: Kinds) -> Result<Manifest, Finding> {
         Kind::Pod => Manifest::Pod(Box::new(object(text)?)),
         Kind::ConfigMap => Manifest::ConfigMap(object(text)?),
         Kind::Secret => Manifest::Secret(object(text)?),
+        Kind::Service => Manifest::Service(Box::new(object(text)?)),
     })
 }
 
@@ -86,7 +88,7 @@ fn object<T: DeserializeOwned>(text: &str) -> Result<Decoded<T>, Finding> {
     })
 }
 
-/// What every object says about itself; read first, because "a Service is not
+/// What every object says about itself; read first, because "a Job is not
 /// a Pod" helps more than the first field in which the two differ.
 #[derive(Deserialize)]
 struct Header {
@@ -135,6 +137,7 @@ enum Kind {
     Pod,
     ConfigMap,
     Secret,
+    Service,
 }
 
 impl Kind {
@@ -143,6 +146,7 @@ impl Kind {
             ("Pod", _) => Some(Self::Pod),
             ("ConfigMap", Kinds::PodsAndData) => Some(Self::ConfigMap),
             ("Secret", Kinds::PodsAndData) => Some(Self::Secret),
+            ("Service", Kinds::PodsAndData) => Some(Self::Service),
             _ => None,
         }
     }

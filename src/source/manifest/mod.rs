@@ -35,6 +35,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use k8s_openapi::api::core::v1::Service;
 use tokio::sync::watch;
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
@@ -44,6 +45,7 @@ use self::notify::{Armed, Listener, Shape};
 use self::scan::{Scanner, Scope};
 use crate::error::chain;
 use crate::pod::{DesiredPod, PodUid};
+use crate::proxy::model::ServiceName;
 
 pub use problem::{Effect, MAX_MANIFEST_BYTES, ManifestProblem, Position, Reason};
 
@@ -55,8 +57,8 @@ mod tests;
 pub enum Kinds {
     /// Pods, which may name no objects of the API.
     Pods,
-    /// Pods, and the ConfigMaps and Secrets that they name: for a node without
-    /// an API server.
+    /// Pods, the ConfigMaps and Secrets that they name, and the Services in
+    /// front of them: for a node without an API server.
     PodsAndData,
 }
 
@@ -77,6 +79,8 @@ pub struct ManifestSnapshot {
     pub pods: Arc<BTreeMap<PodUid, Arc<DesiredPod>>>,
     /// ConfigMaps and Secrets.
     pub data: Arc<DataByName>,
+    /// As written, but for the namespace, which is filled in.
+    pub services: Arc<BTreeMap<ServiceName, Arc<Service>>>,
     /// In the order of the files.
     pub problems: Arc<Vec<ManifestProblem>>,
     /// True once the path was read, or found not to exist.

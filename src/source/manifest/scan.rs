@@ -15,6 +15,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use jiff::Timestamp;
+use k8s_openapi::api::core::v1::Service;
 use sha2::{Digest, Sha256};
 
 use super::compile::{self, Compiled, What};
@@ -25,6 +26,7 @@ use super::{Kinds, ManifestSnapshot};
 use crate::apiserver::ObjectName;
 use crate::pod::annotation::CONFIG_SEEN;
 use crate::pod::{DesiredPod, PodName, PodUid};
+use crate::proxy::model::ServiceName;
 
 #[cfg(test)]
 mod tests;
@@ -235,62 +237,86 @@ impl Scanner {
         }
     }
 
-    /// One pod per name and per UID, one object per name: the first file, by
-    /// name, wins.
+    /// What all files say together.
     fn snapshot(&self) -> ManifestSnapshot {
-        let mut problems: Vec<_> = self.path_problem.iter().cloned().collect();
-        let mut pods: BTreeMap<PodUid, Arc<DesiredPod>> = BTreeMap::new();
-        let mut names: BTreeMap<&PodName, &PathBuf> = BTreeMap::new();
-        let mut uids: BTreeMap<&PodUid, &PathBuf> = BTreeMap::new();
-        let mut data = DataByName::new();
-        let mut owners: BTreeMap<ObjectName, &PathBuf> = BTreeMap::new();
+        let mut all = Union::default();
+        all.problems.extend(self.path_problem.iter().cloned());
         for (path, state) in &self.files {
-            problems.extend(state.problems(path));
-            let pod = match &state.good {
-                None => continue,
-                Some(What::Pod(pod)) => pod,
-                Some(What::Data(object)) => {
-                    match data.get(object.name()) {
-                        None => {
-                            owners.insert(object.name().clone(), path);
-                            data.insert(object.name().clone(), object.clone());
-                        }
-                        Some(_) => problems.push(skipped(
-                            path,
-                            Reason::DuplicateObject {
-                                name: object.name().name.clone(),
-                                winner: owners[object.name()].clone(),
-                            },
-                        )),
-                    }
-                    continue;
-                }
-            };
-            let clash = if let Some(&winner) = names.get(&pod.name) {
-                Some(Reason::DuplicateName {
-                    name: pod.name.clone(),
-                    winner: winner.clone(),
-                })
-            } else {
-                uids.get(&pod.uid).map(|&winner| Reason::DuplicateUid {
-                    uid: pod.uid.clone(),
-                    winner: winner.clone(),
-                })
-            };
-            if let Some(reason) = clash {
-                problems.push(skipped(path, reason));
-                continue;
-            }
-            names.insert(&pod.name, path);
-            uids.insert(&pod.uid, path);
-            pods.insert(pod.uid.clone(), Arc::clone(pod));
+            all.problems.extend(state.problems(path));
+            let clash = state.good.as_ref().and_then(|what| all.add(path, what));
+            all.problems
+                .extend(clash.map(|reason| skipped(path, reason)));
         }
         ManifestSnapshot {
-            pods: Arc::new(pods),
-            data: Arc::new(data),
-            problems: Arc::new(problems),
+            pods: Arc::new(all.pods),
+            data: Arc::new(all.data),
+            services: Arc::new(all.services),
+            problems: Arc::new(all.problems),
             synced: self.synced,
         }
+    }
+}
+
+/// One pod per name and per UID, one object per name: the first file, by name,
+/// wins.
+#[derive(Default)]
+struct Union<'a> {
+    pods: BTreeMap<PodUid, Arc<DesiredPod>>,
+    data: DataByName,
+    services: BTreeMap<ServiceName, Arc<Service>>,
+    problems: Vec<ManifestProblem>,
+    /// Whose they are.
+    names: BTreeMap<&'a PodName, &'a PathBuf>,
+    uids: BTreeMap<&'a PodUid, &'a PathBuf>,
+    objects: BTreeMap<&'a ObjectName, &'a PathBuf>,
+    service_names: BTreeMap<&'a ServiceName, &'a PathBuf>,
+}
+
+impl<'a> Union<'a> {
+    /// Takes in what a file says. Answers why not, if another one has said it.
+    fn add(&mut self, path: &'a PathBuf, what: &'a What) -> Option<Reason> {
+        match what {
+            What::Pod(pod) => {
+                if let Some(&winner) = self.names.get(&pod.name) {
+                    return Some(Reason::DuplicateName {
+                        name: pod.name.clone(),
+                        winner: winner.clone(),
+                    });
+                }
+                if let Some(&winner) = self.uids.get(&pod.uid) {
+                    return Some(Reason::DuplicateUid {
+                        uid: pod.uid.clone(),
+                        winner: winner.clone(),
+                    });
+                }
+                self.names.insert(&pod.name, path);
+                self.uids.insert(&pod.uid, path);
+                self.pods.insert(pod.uid.clone(), Arc::clone(pod));
+            }
+            What::Data(object) => {
+                let name = object.name();
+                if let Some(&winner) = self.objects.get(name) {
+                    return Some(duplicate(&name.name, winner));
+                }
+                self.objects.insert(name, path);
+                self.data.insert(name.clone(), object.clone());
+            }
+            What::Service(name, service) => {
+                if let Some(&winner) = self.service_names.get(name) {
+                    return Some(duplicate(&name.name, winner));
+                }
+                self.service_names.insert(name, path);
+                self.services.insert(name.clone(), Arc::clone(service));
+            }
+        }
+        None
+    }
+}
+
+fn duplicate(name: &str, winner: &Path) -> Reason {
+    Reason::DuplicateObject {
+        name: name.to_owned(),
+        winner: winner.to_owned(),
     }
 }
 

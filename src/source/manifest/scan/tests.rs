@@ -299,3 +299,38 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn services_lie_beside_pods_where_there_is_no_api_server() {
+    let dir = TempDir::new().expect("a directory");
+    let write = |name: &str, text: &str| fs::write(dir.path().join(name), text).expect("written");
+    let service = |port: &str| {
+        format!(
+            "apiVersion: v1\nkind: Service\nmetadata: {{name: web}}\nspec:\n  selector: {{app: web}}\n  ports:\n  - port: {port}\n"
+        )
+    };
+    write("a.yaml", &service("80"));
+    write("b.yaml", &service("81"));
+    write("c.yaml", &service("0").replace("web", "bad"));
+    let mut with_data = Scanner::new(dir.path().to_owned(), Kinds::PodsAndData, "node".into());
+    let snapshot = with_data.scan(&Scope::All);
+    let found: Vec<_> = snapshot
+        .services
+        .iter()
+        .map(|(name, service)| {
+            let spec = service.spec.as_ref().expect("a spec");
+            format!("{name} {}", spec.ports.as_ref().expect("ports")[0].port)
+        })
+        .collect();
+    assert_eq!(found, ["default/web 80"]);
+    assert_eq!(
+        problems(&dir, &snapshot),
+        [
+            "b.yaml: object web is already defined by a.yaml",
+            "c.yaml:7:5: spec.ports[0].port: Invalid value: 0: must be between 1 and 65535",
+        ]
+    );
+    let snapshot = scanner(&dir).scan(&Scope::All);
+    assert!(snapshot.services.is_empty());
+    assert_eq!(snapshot.problems.len(), 3);
+}
