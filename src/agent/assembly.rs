@@ -23,12 +23,14 @@ use crate::apiserver::{
 use crate::config::{Config, KUBERNETES_VERSION};
 use crate::node::{LeaseTask, NodeDeps, NodeTask};
 use crate::pod::DesiredPods;
+use crate::proxy::standalone::Ranges;
 use crate::runtime::{self, Images};
 use crate::server::HealthCheck;
 use crate::server::explain::ExplainServer;
 use crate::source::manifest::Kinds;
 use crate::source::{
-    self, ManifestConfig, ManifestObjects, ManifestSnapshot, ManifestSource, Sources,
+    self, ManifestConfig, ManifestObjects, ManifestServices, ManifestSnapshot, ManifestSource,
+    ServiceInputs, Sources,
 };
 use crate::status::{Reporter, ReporterInputs, StandaloneStatus, StatusHandle, StatusView};
 use crate::volume::{HostVolumes, VolumeSettings};
@@ -253,6 +255,25 @@ impl Assembly {
         self.tasks
             .add("sources", source::run(sources, out, work.clone()));
         snapshot
+    }
+
+    /// Services of the manifests, where no API server tells of any.
+    pub(super) fn manifest_services(
+        &mut self,
+        manifests: watch::Receiver<ManifestSnapshot>,
+        desired: watch::Receiver<DesiredPods>,
+        statuses: &StatusView,
+    ) -> ServiceFeed {
+        let inputs = ServiceInputs {
+            manifests,
+            desired,
+            statuses: statuses.subscribe(),
+            node_name: self.config.node.name.clone(),
+        };
+        let (task, feed) = ManifestServices::new(inputs, Ranges::default());
+        self.tasks
+            .add("manifest-services", task.run(self.shutdown.work.clone()));
+        feed
     }
 
     /// The workers' manager, and what it shows of them.

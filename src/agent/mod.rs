@@ -52,15 +52,16 @@ pub async fn build(config: Config) -> Result<Agent, StartError> {
             agent.node(api, feeds.node.clone(), &runtime, events.clone());
             let statuses = agent.reporter(api, &feeds, status.clone(), desired.clone());
             let node = Some((api.clone(), feeds.node));
-            (Some(feeds.pods), feeds.services, node, statuses)
+            (Some(feeds.pods), Some(feeds.services), node, statuses)
         }
         None => {
             let statuses = agent.standalone_status(status.clone(), desired.clone());
-            // Nobody will ever tell of services.
-            (None, watch::channel(None).1, None, statuses)
+            (None, None, None, statuses)
         }
     };
     let manifests = agent.sources(api_pods, desired_out);
+    let services = services
+        .unwrap_or_else(|| agent.manifest_services(manifests.clone(), desired.clone(), &statuses));
     let workers = agent.workers(WorkerInputs {
         runtime: runtime.clone(),
         api,

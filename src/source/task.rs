@@ -81,7 +81,7 @@ fn publish(
 
 /// Resolves when the source has something new; never for one that is absent or
 /// has ended.
-async fn changed<T>(source: Option<&mut watch::Receiver<T>>) {
+pub(super) async fn changed<T>(source: Option<&mut watch::Receiver<T>>) {
     if let Some(source) = source
         && source.changed().await.is_ok()
     {

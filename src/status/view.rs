@@ -26,6 +26,12 @@ impl StatusView {
         self.statuses.borrow().get(uid).cloned()
     }
 
+    /// All statuses, and a signal of each change.
+    #[must_use]
+    pub fn subscribe(&self) -> watch::Receiver<Arc<BTreeMap<PodUid, Arc<PodStatus>>>> {
+        self.statuses.clone()
+    }
+
     /// All statuses at this moment.
     #[must_use]
     pub fn all(&self) -> Arc<BTreeMap<PodUid, Arc<PodStatus>>> {
