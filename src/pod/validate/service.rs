@@ -98,11 +98,9 @@ fn check_addresses(spec: &ServiceSpec, errors: &mut Vec<FieldError>) {
         let rule = "must be the same as spec.clusterIP";
         errors.push(FieldError::invalid("spec.clusterIPs[0]", first, rule));
     }
-    let families: BTreeSet<_> = all
-        .iter()
-        .filter_map(|ip| Some(ip.parse::<IpAddr>().ok()?.is_ipv4()))
-        .collect();
-    if all.len() > 1 && families.len() != all.len() {
+    let are_v4 = all.iter().filter_map(|ip| ip.parse::<IpAddr>().ok());
+    let are_v4: Vec<bool> = are_v4.map(|ip| ip.is_ipv4()).collect();
+    if are_v4.len() != BTreeSet::from_iter(&are_v4).len() {
         let rule = "may hold one address of each family";
         errors.push(FieldError::invalid("spec.clusterIPs", all, rule));
     }
