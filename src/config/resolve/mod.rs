@@ -9,8 +9,6 @@ mod node;
 mod pods;
 mod server;
 
-pub(super) use server::log;
-
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::num::NonZeroU32;
@@ -28,6 +26,8 @@ use super::raw::{KubeletConfiguration, TextMap};
 use super::schema::Setting;
 use super::sections::{Config, PathsConfig, ProcessConfig, RateLimit, SourceConfig};
 use crate::pod::quantity::Quantity;
+
+pub(super) use server::log;
 
 /// What sections are made from.
 pub(super) struct Inputs<'a> {

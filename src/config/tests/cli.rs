@@ -69,6 +69,12 @@ fn help_is_short_or_complete() {
     let (short, long) = (help("-h"), help("--help"));
     assert!(short.contains("--kubeconfig") && !short.contains("--max-pods"));
     assert!(long.contains("Set maxPods"), "{long}");
+    for flag in ["--service-proxy", "--proxy-config"] {
+        assert!(
+            short.contains(flag) && long.contains(flag),
+            "{flag}: {short}"
+        );
+    }
     assert!(!long.contains("--pod-infra-container-image"));
     assert!(short.lines().count() < 80, "{short}");
 }

@@ -6,6 +6,8 @@ mod errors;
 
 use std::collections::BTreeSet;
 
+use proptest::prelude::*;
+
 use super::super::schema::Read;
 use super::super::{
     ConfigErrors, LoadedProxy, LocalTraffic, NodePortAddresses, ProxyArgs, ProxyConfig,
@@ -248,5 +250,69 @@ fn requests_are_limited_as_upstreams_are() {
             expected,
             "{given}"
         );
+    }
+}
+
+proptest! {
+    // A command line of so many flags takes milliseconds to read.
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    #[test]
+    fn what_is_written_reads_back(
+        bit in 0..=31,
+        all in any::<bool>(),
+        (sync, min) in (1_i64..=100_000).prop_flat_map(|sync| (Just(sync), 0..=sync)),
+        per_core in 0..=i32::MAX,
+        established in 0_i64..=i64::MAX / 1_000_000,
+        qps in -1.0_f64..1000.0,
+        port in 1_u16..,
+        v4 in any::<[u8; 4]>(),
+        v6 in any::<[u16; 8]>(),
+        length in 0..=32,
+        // Also such as YAML takes for numbers, dates and nothing.
+        interface in "[a-z0-9.:~_-]{1,15}|null|1e3|0x1f|2001-01-01",
+        node in "[a-z0-9.-]{1,20}",
+    ) {
+        let (v4, v6) = (std::net::Ipv4Addr::from(v4), std::net::Ipv6Addr::from(v6));
+        let flags = [
+            format!("--iptables-masquerade-bit={bit}"),
+            format!("--masquerade-all={all}"),
+            format!("--iptables-sync-period={sync}ms"),
+            format!("--iptables-min-sync-period={min}ms"),
+            format!("--conntrack-max-per-core={per_core}"),
+            format!("--conntrack-tcp-timeout-established={established}ms"),
+            format!("--kube-api-qps={qps}"),
+            format!("--healthz-bind-address=[{v6}]:{port}"),
+            format!("--metrics-bind-address={v4}"),
+            format!("--cluster-cidr={v6}/{length},{v4}/{length}"),
+            format!("--nodeport-addresses={v4}/{length}"),
+            "--detect-local-mode=InterfaceNamePrefix".to_owned(),
+            format!("--pod-interface-name-prefix={interface}"),
+            format!("--hostname-override={node}"),
+        ];
+        let flags: Vec<&str> = flags.iter().map(String::as_str).collect();
+        let given = Files::new().load_proxy(&flags).unwrap();
+        let files = Files::new().with("config.conf", &given.config.to_yaml());
+        let again = files.load_proxy(&[FILE]).unwrap();
+        prop_assert_eq!(again.config, given.config);
+        prop_assert_eq!(again.process, given.process);
+        prop_assert_eq!(again.warnings, []);
+    }
+
+    #[test]
+    fn any_text_is_read_or_refused(text in ".*") {
+        let flags = [
+            "bind-address",
+            "cluster-cidr",
+            "healthz-bind-address",
+            "nodeport-addresses",
+            "kube-api-qps",
+            "proxy-mode",
+            "pod-bridge-interface",
+        ];
+        let mut flags: Vec<_> = flags.iter().map(|flag| format!("--{flag}={text}")).collect();
+        flags.push("--detect-local-mode=BridgeInterface".to_owned());
+        let flags: Vec<&str> = flags.iter().map(String::as_str).collect();
+        let _ = Files::new().load_proxy(&flags);
     }
 }
