@@ -46,6 +46,7 @@ mod resources;
 mod restarts;
 mod runtime_classes;
 mod security;
+mod services;
 mod sessions;
 mod sidecars;
 mod static_pods;
@@ -66,6 +67,7 @@ fn main() -> ExitCode {
         faults::control_plane::TESTS,
         callers::OWN_TESTS,
         admission::OWN_TESTS,
+        services::FAULTS,
         sessions::RESTARTS,
         workloads::TESTS,
         live_volumes::TESTS,
@@ -74,6 +76,9 @@ fn main() -> ExitCode {
         probes::TESTS,
         usage::TESTS,
         usage::TOP,
+        services::TESTS,
+        services::POLICIES,
+        services::OUTSIDE,
         network::TESTS,
         resize::TESTS,
         resources::TESTS,

@@ -42,6 +42,11 @@ pub const CANNOT: &[(&str, &str)] = &[
         "it looks at logs every three seconds at most",
     ),
     (
+        "services::faults::rules_flushed_by_hand_come_back",
+        "it looks at rules once an hour, and at whether somebody removed its chains from all \
+         tables every 30 s",
+    ),
+    (
         "static_pods::bad_manifests_are_reported_by_file_and_reason",
         "it ignores fields that it does not know, and does not say where in a file an error is",
     ),

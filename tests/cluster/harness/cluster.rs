@@ -33,6 +33,7 @@ enableSystemLogQuery: true
 pub struct Cluster {
     facts: BTreeMap<String, String>,
     pub client: Client,
+    node: NodeKind,
     /// How long the API server is away in tests of that.
     pub outage: Duration,
     containerd_was_ended: AtomicBool,
@@ -61,6 +62,7 @@ impl Cluster {
         Ok(Self {
             facts,
             client: Client::try_from(config)?,
+            node: settings.node,
             outage: settings.outage,
             containerd_was_ended: AtomicBool::new(false),
             config_dir,
@@ -96,6 +98,15 @@ impl Cluster {
             self.containerd_was_ended.store(true, Ordering::Relaxed);
         }
         output(script("ctl").args([self.name(), action, component])).await
+    }
+
+    /// The same to whatever does the node agent's work; upstream's are two.
+    pub async fn ctl_agent(&self, action: &str) -> anyhow::Result<()> {
+        self.ctl(action, "kubelet").await?;
+        if self.node == NodeKind::Upstream {
+            self.ctl(action, "kube-proxy").await?;
+        }
+        Ok(())
     }
 
     /// Gives the kubelet one more drop-in, and starts it anew with it.
