@@ -19,12 +19,13 @@ pub(crate) enum Kind {
 pub(crate) struct Cluster {
     name: String,
     facts: BTreeMap<String, String>,
-    kubelet: PathBuf,
+    kubelet: Option<PathBuf>,
 }
 
 impl Cluster {
-    /// Reads the facts of a cluster that is up. `kubelet`: our program.
-    pub(crate) fn open(name: &str, kubelet: PathBuf) -> Result<Self> {
+    /// Reads the facts of a cluster that is up. `kubelet`: our program;
+    /// without it, `hack/cluster` finds one.
+    pub(crate) fn open(name: &str, kubelet: Option<PathBuf>) -> Result<Self> {
         let state = std::env::var("KUBELET_RS_STATE").unwrap_or("/var/lib/kubelet-rs".into());
         let file = Path::new(&state).join("clusters").join(name).join("env");
         let text = std::fs::read_to_string(&file)
@@ -44,19 +45,36 @@ impl Cluster {
 
     /// Gives the node another agent, and waits until it is ready.
     pub(crate) fn switch(&self, kind: Kind) -> Result<()> {
+        self.switch_with(kind, &[])
+    }
+
+    /// The same, with these flags for the agent.
+    pub(crate) fn switch_with(&self, kind: Kind, flags: &[&str]) -> Result<()> {
         let mut args = vec!["node", &self.name];
-        let kubelet = self.kubelet.display().to_string();
+        let kubelet = self.kubelet.as_ref().map(|path| path.display().to_string());
         match kind {
-            Kind::Ours => args.extend(["ours", "--kubelet", &kubelet]),
+            Kind::Ours => args.push("ours"),
             Kind::Upstream => args.push("upstream"),
             Kind::None => args.push("none"),
+        }
+        if let (Kind::Ours, Some(kubelet)) = (kind, &kubelet) {
+            args.extend(["--kubelet", kubelet]);
+        }
+        if !flags.is_empty() {
+            args.push("--");
+            args.extend(flags);
         }
         script(&args).map(drop)
     }
 
     /// `hack/cluster/ctl` with the agent as its component.
     pub(crate) fn control_agent(&self, action: &str) -> Result<String> {
-        script(&["ctl", &self.name, action, "kubelet"])
+        self.control("kubelet", action)
+    }
+
+    /// The same with any component.
+    pub(crate) fn control(&self, component: &str, action: &str) -> Result<String> {
+        script(&["ctl", &self.name, action, component])
     }
 
     pub(crate) fn agent_pid(&self) -> Result<i32> {

@@ -3,7 +3,8 @@
 # hack/cluster/lib.sh, never run.
 
 # bench_parse ARGS…: the options that all benchmarks have; sets containerd, kubelet,
-# output, rounds and bench_args. A benchmark's --quick adds QUICK_ARGS.
+# output, rounds and bench_args. A benchmark's --quick adds QUICK_ARGS, and options of its
+# own, which are for the program, are in BENCH_OPTIONS.
 bench_parse() {
 	containerd=1.6 kubelet='' output=table bench_args=() rounds=3
 	while (($#)); do
@@ -17,7 +18,11 @@ bench_parse() {
 			printf -v "${1#--}" '%s' "$2"
 			shift 2
 			;;
-		*) usage "$USAGE" ;;
+		*)
+			[[ -n $1 && " ${BENCH_OPTIONS[*]:-} " == *" $1 "* ]] && (($# > 1)) || usage "$USAGE"
+			bench_args+=("$1" "$2")
+			shift 2
+			;;
 		esac
 	done
 	[[ $output =~ ^(table|json)$ && $rounds =~ ^[1-9][0-9]*$ ]] || usage "$USAGE"
@@ -27,20 +32,23 @@ bench_parse() {
 # script.
 bench_run() {
 	need_root
-	local target=${CARGO_TARGET_DIR:-$REPO_DIR/target} name=bench$$
+	local target=${CARGO_TARGET_DIR:-$REPO_DIR/target} name=bench$$ node=(--node upstream) program=()
 	say "building"
-	if [[ -z $kubelet ]]; then
-		bench_build --release --bin kubelet
-		kubelet=$target/release/kubelet
+	if [[ " ${bench_args[*]} " != *' --only upstream '* ]]; then
+		if [[ -z $kubelet ]]; then
+			bench_build --release --bin kubelet
+			kubelet=$target/release/kubelet
+		fi
+		kubelet=$(our_kubelet "$kubelet")
+		node=(--node ours --kubelet "$kubelet") program=(--kubelet "$kubelet")
 	fi
-	kubelet=$(our_kubelet "$kubelet")
 	bench_build --example bench
 	# shellcheck disable=SC2064
 	trap "'$LIB_DIR/down' $name" EXIT
 	# Signals end the script by way of its exit.
 	trap 'exit 130' INT TERM
-	"$LIB_DIR/up" "$name" --node ours --kubelet "$kubelet" --containerd "$containerd" --owner $$ --images 'pause busybox'
-	"$target/debug/examples/bench" --what "$1" --cluster "$name" --kubelet "$kubelet" \
+	"$LIB_DIR/up" "$name" "${node[@]}" --containerd "$containerd" --owner $$ --images 'pause busybox'
+	"$target/debug/examples/bench" --what "$1" --cluster "$name" "${program[@]}" \
 		--rounds "$rounds" --output "$output" "${bench_args[@]}"
 }
 

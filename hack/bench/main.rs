@@ -9,10 +9,13 @@
 
 mod agent;
 mod cluster;
+mod connections;
 mod cri;
+mod netns;
 mod pods;
 mod probing;
 mod process;
+mod proxying;
 mod report;
 mod serving;
 mod stats;
@@ -40,9 +43,9 @@ struct Args {
     /// Name of the cluster.
     #[arg(long)]
     cluster: String,
-    /// Our agent's program.
+    /// Our agent's program; without it, the newest that is built.
     #[arg(long)]
-    kubelet: PathBuf,
+    kubelet: Option<PathBuf>,
     /// How often each subject has its turn.
     #[arg(long, default_value_t = 3)]
     rounds: usize,
@@ -52,6 +55,15 @@ struct Args {
     /// How long the agent is watched at rest, or under load, in seconds.
     #[arg(long, default_value_t = 30)]
     idle: u64,
+    /// Numbers of services, each larger than the one before.
+    #[arg(long, value_delimiter = ',', default_value = "1000,7000,30000")]
+    services: Vec<usize>,
+    /// Changes of endpoints, each turn.
+    #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(u32).range(1..))]
+    changes: u32,
+    /// Only this agent, where that is possible.
+    #[arg(long, value_enum)]
+    only: Option<Agent>,
     /// What is printed.
     #[arg(long, value_enum, default_value = "table")]
     output: Output,
@@ -65,6 +77,25 @@ enum What {
     Serving,
     /// The agent and the runtime while a full node's probes run commands.
     Density,
+    /// The service proxy among many services.
+    Proxy,
+    /// Connections through a service while all around it changes.
+    Connections,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Agent {
+    Ours,
+    Upstream,
+}
+
+impl From<Agent> for Subject {
+    fn from(agent: Agent) -> Self {
+        match agent {
+            Agent::Ours => Self::Ours,
+            Agent::Upstream => Self::Upstream,
+        }
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -99,6 +130,21 @@ async fn run(args: Args) -> Result<()> {
         What::Density => {
             let window = Duration::from_secs(args.idle);
             let report = probing::measure(&cluster, args.rounds, window).await?;
+            show(&report, args.output)
+        }
+        What::Proxy => {
+            let plan = proxying::Plan {
+                sizes: args.services,
+                rounds: args.rounds,
+                changes: args.changes,
+                only: args.only.map(Subject::from),
+            };
+            show(&proxying::measure(&cluster, plan).await?, args.output)
+        }
+        What::Connections => {
+            let phase = Duration::from_secs(args.idle);
+            let only = args.only.map(Subject::from);
+            let report = connections::measure(&cluster, args.rounds, phase, only).await?;
             show(&report, args.output)
         }
     }

@@ -182,7 +182,8 @@ pub(crate) async fn client(cluster: &Cluster) -> Result<Client> {
     Ok(Client::try_from(config)?)
 }
 
-async fn make_namespace(client: &Client) -> Result<()> {
+/// Makes the namespace, complete with what every pod in it needs.
+pub(crate) async fn make_namespace(client: &Client) -> Result<()> {
     let namespaces: Api<Namespace> = Api::all(client.clone());
     let mut namespace = Namespace::default();
     namespace.metadata.name = Some(NAMESPACE.to_owned());

@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use serde::{Serialize, Serializer};
 
+pub(crate) use rows::Row;
 pub(crate) use verdict::Verdict;
 
 use crate::cluster::Cluster;
@@ -108,11 +109,7 @@ impl fmt::Display for Report {
              if not said otherwise\n",
             self.containerd, self.rounds, self.pods_in_sequence, self.idle_seconds
         )?;
-        writeln!(
-            f,
-            "{:<38}{:>10}{:>10}{:>10}{:>10}{:>15}",
-            "", "raw CRI", "ours", "upstream", "ours/raw", "ours/upstream"
-        )?;
+        writeln!(f, "{}", Row::header("raw CRI", "ours/raw"))?;
         for row in rows::all(self) {
             writeln!(f, "{row}")?;
         }
@@ -124,6 +121,10 @@ impl fmt::Display for Report {
     }
 }
 
-fn seconds<S: Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+/// A duration for JSON.
+pub(crate) fn seconds<S: Serializer>(
+    duration: &Duration,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
     serializer.serialize_f64(duration.as_secs_f64())
 }

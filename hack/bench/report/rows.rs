@@ -8,7 +8,7 @@ use crate::stats::{Samples, median};
 
 /// One figure of every subject that has it.
 #[derive(Debug)]
-pub(super) struct Row {
+pub(crate) struct Row {
     name: String,
     /// Digits after the point.
     digits: usize,
@@ -18,6 +18,31 @@ pub(super) struct Row {
 }
 
 impl Row {
+    /// A row of figures that are there already: the least possible one, ours and
+    /// upstream's.
+    pub(crate) fn new(name: impl Into<String>, figures: [Option<f64>; 3]) -> Self {
+        let [raw, ours, upstream] = figures;
+        Self {
+            name: name.into(),
+            digits: 2,
+            raw,
+            ours,
+            upstream,
+        }
+    }
+
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The line above the rows. `raw` and `to_raw` name the first and the fourth column.
+    pub(crate) fn header(raw: &str, to_raw: &str) -> String {
+        format!(
+            "{:<38}{raw:>10}{:>10}{:>10}{to_raw:>10}{:>15}",
+            "", "ours", "upstream", "ours/upstream"
+        )
+    }
+
     fn of(report: &Report, figure: impl Fn(&[Turn]) -> Option<f64>) -> Self {
         let of = |subject| figure(report.turns(subject));
         Self {
@@ -38,11 +63,11 @@ impl Row {
         Self { digits, ..self }
     }
 
-    pub(super) fn to_raw(&self) -> Option<f64> {
+    pub(crate) fn to_raw(&self) -> Option<f64> {
         Some(self.ours? / self.raw?)
     }
 
-    pub(super) fn to_upstream(&self) -> Option<f64> {
+    pub(crate) fn to_upstream(&self) -> Option<f64> {
         Some(self.ours? / self.upstream?)
     }
 }

@@ -9,15 +9,15 @@ use crate::CROWDS;
 /// One target and how far off it we are.
 #[derive(Debug)]
 pub(crate) struct Verdict {
-    what: &'static str,
+    what: String,
     figure: Option<f64>,
     target: f64,
 }
 
 impl Verdict {
-    pub(crate) fn new(what: &'static str, figure: Option<f64>, target: f64) -> Self {
+    pub(crate) fn new(what: impl Into<String>, figure: Option<f64>, target: f64) -> Self {
         Self {
-            what,
+            what: what.into(),
             figure,
             target,
         }
@@ -41,7 +41,7 @@ pub(super) fn all(report: &Report) -> Vec<Verdict> {
     let third = 1.0 / 3.0;
     let [few, many] = CROWDS;
     debug_assert_eq!((few, many), (30, 90), "the targets are for these");
-    let verdict = Verdict::new;
+    let verdict = |what: &str, figure, target| Verdict::new(what, figure, target);
     let start = rows::start_in_sequence(report);
     let first = rows::first_pod(report);
     let beyond_runtime = first.ours.zip(start.raw).map(|(first, raw)| first - raw);

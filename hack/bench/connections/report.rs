@@ -1,0 +1,104 @@
+//! How many connections were lost, phase by phase.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::time::Duration;
+
+use serde::Serialize;
+
+use super::load::{Loss, Tally};
+use super::{LONG_LIVED, Phase, RATE};
+use crate::cluster::Cluster;
+use crate::report::Subject;
+
+/// One turn of one agent.
+#[derive(Debug, Default, Serialize)]
+pub(crate) struct Turn {
+    pub(crate) phases: BTreeMap<Phase, Tally>,
+}
+
+/// All turns.
+#[derive(Debug, Serialize)]
+pub(crate) struct Report {
+    containerd: String,
+    rounds: usize,
+    seconds_a_phase: f64,
+    turns: BTreeMap<Subject, Vec<Turn>>,
+}
+
+impl Report {
+    pub(super) fn new(cluster: &Cluster, rounds: usize, phase: Duration) -> Self {
+        Self {
+            containerd: cluster.fact("CONTAINERD").to_owned(),
+            rounds,
+            seconds_a_phase: phase.as_secs_f64(),
+            turns: BTreeMap::new(),
+        }
+    }
+
+    pub(super) fn add(&mut self, subject: Subject, turn: Turn) {
+        self.turns.entry(subject).or_default().push(turn);
+    }
+}
+
+/// All turns of one agent in one phase together.
+fn total<'a>(turns: impl Iterator<Item = &'a Tally>) -> Tally {
+    turns.fold(Tally::default(), |mut sum, tally| {
+        sum.served += tally.served;
+        sum.slowest = sum.slowest.max(tally.slowest);
+        for (sum, losses) in [
+            (&mut sum.lost, &tally.lost),
+            (&mut sum.broken, &tally.broken),
+        ] {
+            for (loss, count) in losses {
+                *sum.entry(*loss).or_default() += count;
+            }
+        }
+        sum
+    })
+}
+
+fn losses(counts: &BTreeMap<Loss, u64>) -> String {
+    let all: u64 = counts.values().sum();
+    let kinds = counts.iter().filter(|(_, count)| **count > 0);
+    let kinds: Vec<String> = kinds
+        .map(|(loss, count)| format!("{count} {loss:?}").to_lowercase())
+        .collect();
+    if kinds.is_empty() {
+        all.to_string()
+    } else {
+        format!("{all} ({})", kinds.join(", "))
+    }
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(
+            f,
+            "containerd {}, {} rounds, {} s a phase: {LONG_LIVED} long-lived connections, {RATE} \
+             new ones a second\n",
+            self.containerd, self.rounds, self.seconds_a_phase
+        )?;
+        writeln!(
+            f,
+            "{:<10}{:<10}{:>10}{:>12}  {:<34}long-lived broken",
+            "", "", "served", "slowest, s", "new lost"
+        )?;
+        for phase in Phase::ALL {
+            for (subject, turns) in &self.turns {
+                let tally = total(turns.iter().filter_map(|turn| turn.phases.get(&phase)));
+                writeln!(
+                    f,
+                    "{:<10}{:<10}{:>10}{:>12.3}  {:<34}{}",
+                    format!("{phase:?}").to_lowercase(),
+                    subject.to_string(),
+                    tally.served,
+                    tally.slowest,
+                    losses(&tally.lost),
+                    losses(&tally.broken)
+                )?;
+            }
+        }
+        Ok(())
+    }
+}
