@@ -82,12 +82,14 @@ fn a_pod_explains_more_than_a_process() {
     assert_eq!(judge([&other], None), Verdict::Alone);
 }
 
+/// Who wrote and when, asked when, and who is found.
+type Row<'a> = (&'a [(&'a str, u64)], u64, Option<&'a str>);
+
 #[test]
 fn who_writes_again_and_again_is_found() {
     let start = Instant::now();
     let at = |second: u64| start + Duration::from_secs(second);
-    // (writes: who and when, asked when, culprit)
-    let table: &[(&[(&str, u64)], u64, Option<&str>)] = &[
+    let table: &[Row<'_>] = &[
         (&[], 0, None),
         (&[("a", 0), ("a", 1)], 2, None),
         (&[("a", 0), ("a", 1), ("a", 2)], 2, Some("a")),

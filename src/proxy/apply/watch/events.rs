@@ -47,6 +47,8 @@ const JUMP: &[u16] = &[
 pub(super) struct Collector {
     families: Vec<Family>,
     pending: BTreeMap<Family, Chains>,
+    /// Where rules were put into chains of ours.
+    written: BTreeSet<Family>,
 }
 
 /// One message.
@@ -66,6 +68,7 @@ impl Collector {
         Self {
             families: families.to_vec(),
             pending: BTreeMap::new(),
+            written: BTreeSet::new(),
         }
     }
 
@@ -77,6 +80,9 @@ impl Collector {
             match event(message.message_type(), message.payload()) {
                 Some(Event::Changed(family, chains)) if self.families.contains(&family) => {
                     self.add(family, chains);
+                    if is_new_rule(message.message_type()) {
+                        self.written.insert(family);
+                    }
                 }
                 Some(Event::Complete { by, pid }) => complete.extend(self.complete(by, pid)),
                 Some(Event::Changed(..)) | None => {}
@@ -106,6 +112,7 @@ impl Collector {
     }
 
     fn complete(&mut self, by: Option<&str>, pid: Option<u32>) -> Vec<Disturbance> {
+        let written = std::mem::take(&mut self.written);
         std::mem::take(&mut self.pending)
             .into_iter()
             .map(|(family, chains)| Disturbance {
@@ -113,9 +120,15 @@ impl Collector {
                 chains,
                 by: by.map(str::to_owned),
                 pid,
+                writer: by.filter(|_| written.contains(&family)).map(str::to_owned),
             })
             .collect()
     }
+}
+
+fn is_new_rule(kind: u16) -> bool {
+    let [_, message] = kind.to_be_bytes();
+    libc::c_int::from(message) == libc::NFT_MSG_NEWRULE
 }
 
 /// What a message says, if it concerns us.

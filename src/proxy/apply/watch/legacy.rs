@@ -68,6 +68,7 @@ impl LegacyCounts {
                 chains: Chains::All,
                 by: None,
                 pid: None,
+                writer: None,
             });
         }
         watched.last = now;
@@ -91,6 +92,10 @@ fn read(socket: &Socket, family: Family) -> [Option<Info>; 3] {
     TABLES.map(|table| info(socket, family, table).ok())
 }
 
+#[allow(
+    unsafe_code,
+    reason = "no crate knows this option, whose answer is plain numbers"
+)]
 fn info(socket: &Socket, family: Family, table: Table) -> io::Result<Info> {
     let mut info = Info {
         table: [0; 32],

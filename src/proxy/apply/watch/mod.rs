@@ -47,6 +47,8 @@ pub struct Disturbance {
     pub by: Option<String>,
     /// Its process ID, as the machine's first PID namespace counts.
     pub pid: Option<u32>,
+    /// Who put rules into our chains, as opposed to taking some away; named as in `by`.
+    pub writer: Option<String>,
 }
 
 /// What was changed.
@@ -98,6 +100,14 @@ impl Disturbances {
     }
 }
 
+/// Disturbances that a test makes up.
+#[cfg(test)]
+pub(crate) fn channel() -> (impl Fn(Disturbance) + Send, Disturbances) {
+    let mailbox = Arc::<Mailbox>::default();
+    let disturbances = Disturbances(Arc::clone(&mailbox));
+    (move |disturbance| mailbox.put(disturbance), disturbances)
+}
+
 /// What waits to be heard.
 #[derive(Debug, Default)]
 struct Mailbox {
@@ -114,6 +124,7 @@ impl Mailbox {
                 earlier.chains.merge(disturbance.chains);
                 earlier.by = disturbance.by.or(earlier.by);
                 earlier.pid = disturbance.pid.or(earlier.pid);
+                earlier.writer = disturbance.writer.or(earlier.writer);
                 waiting.insert(earlier.family, earlier)
             }
         };

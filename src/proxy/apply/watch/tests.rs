@@ -8,6 +8,7 @@ fn disturbance(family: Family, chains: &[&str], by: Option<&str>) -> Disturbance
         chains: Chains::Named(named.collect()),
         by: by.map(str::to_owned),
         pid: by.map(|_| 7),
+        writer: None,
     }
 }
 

@@ -43,9 +43,12 @@ fn healthy_at(history: &[Did], second: u64) -> Vec<(&'static str, bool)> {
     status
 }
 
+/// What happened, asked when, and which families are healthy.
+type Row<'a> = (&'a [Did], u64, &'a [(&'a str, bool)]);
+
 #[test]
 fn a_family_is_healthy_unless_a_change_waits_too_long() {
-    let table: &[(&[Did], u64, &[(&str, bool)])] = &[
+    let table: &[Row<'_>] = &[
         // Nothing to do is well done.
         (&[], 1000, &[]),
         (&[Queued(V4, 0)], 59, &[]),

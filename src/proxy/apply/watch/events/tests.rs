@@ -122,6 +122,7 @@ fn a_change_is_told_when_it_is_complete_and_with_who_made_it() {
         chains: Chains::Named(chains.map(|name| ChainId::new(Table::Nat, name)).into()),
         by: Some("iptables".to_owned()),
         pid: Some(42),
+        writer: None,
     };
     assert_eq!(told, [expected]);
     assert_eq!(collector.take(&generation("iptables", 43)), []);
