@@ -1,9 +1,12 @@
 //! The `kubelet` process: argv in, exit code out.
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 
-use kubelet::agent::{self, telemetry};
-use kubelet::config::{self, Cli, ExplainArgs, OutputFormat, ProxyAction, ProxyArgs, RunArgs};
+use kubelet::agent::{self, proxy_alone, telemetry};
+use kubelet::config::{
+    self, Cli, ExplainArgs, LoadedProxy, OutputFormat, ProxyAction, ProxyArgs, RunArgs,
+};
 use kubelet::error::chain;
 use kubelet::pod::PodName;
 use kubelet::server::explain;
@@ -77,8 +80,28 @@ fn proxy(args: &ProxyArgs) -> ExitCode {
                 ExitCode::FAILURE
             }
         },
-        ProxyAction::Run | ProxyAction::InitOnly | ProxyAction::Cleanup => {
-            eprintln!("kubelet: the service proxy is not built yet");
+        ProxyAction::Run => {
+            let file = args.config_file().map(Into::into);
+            in_runtime(run_proxy(loaded, file))
+        }
+        ProxyAction::InitOnly => {
+            proxy_alone::init_only(&loaded);
+            ExitCode::SUCCESS
+        }
+        ProxyAction::Cleanup => in_runtime(async {
+            match proxy_alone::cleanup().await {
+                Ok(()) => ExitCode::SUCCESS,
+                Err(error) => failed(&error),
+            }
+        }),
+    }
+}
+
+async fn run_proxy(loaded: LoadedProxy, file: Option<PathBuf>) -> ExitCode {
+    match proxy_alone::run(loaded, file, agent::shutdown_signals()).await {
+        Ok(code) => code,
+        Err(error) => {
+            tracing::error!(error = %chain(&error), "cannot start");
             ExitCode::FAILURE
         }
     }

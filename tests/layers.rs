@@ -206,6 +206,16 @@ const RULES: &[Rule] = &[
         uses: &["apiserver", "pod"],
     },
     Rule {
+        module: "proxy::inbox",
+        powers: &[Async],
+        uses: &["apiserver"],
+    },
+    Rule {
+        module: "proxy::task",
+        powers: &[Async, Clock],
+        uses: &["apiserver", "pod"],
+    },
+    Rule {
         module: "server",
         powers: &[Async, Clock, Files, Network],
         uses: &[

@@ -14,15 +14,18 @@ use tracing::info;
 
 use super::host::{self, Host};
 use super::serve::Served;
+use super::service_proxy::{self, Hearing, ServiceProxy};
 use super::supervise::{Agent, Shutdown, Tasks};
 use super::{StartError, metrics, settings};
 use crate::apiserver::{
     self, ApiServer, EventRecorder, NoApiServer, NodeFeed, NodePort, ObjectRefs, PodFeed,
     ServiceFeed, Tokens,
 };
-use crate::config::{Config, KUBERNETES_VERSION};
-use crate::node::{LeaseTask, NodeDeps, NodeTask};
+use crate::config::{Config, KUBERNETES_VERSION, ServiceProxyMode};
+use crate::node::{ExtraCondition, LeaseTask, NodeDeps, NodeTask};
 use crate::pod::DesiredPods;
+use crate::proxy::inbox::Inbox;
+use crate::proxy::presence::Mode;
 use crate::proxy::standalone::Ranges;
 use crate::runtime::{self, Images};
 use crate::server::HealthCheck;
@@ -144,11 +147,18 @@ impl Assembly {
     // === with an API server ===
 
     /// Starts to listen to the API server.
-    pub(super) fn feeds(&mut self, api: &ApiServer) -> Feeds {
+    /// `proxy`: where the service proxy wants to have what it needs.
+    pub(super) fn feeds(&mut self, api: &ApiServer, proxy: Option<&Inbox>) -> Feeds {
         let outlets = &self.shutdown.outlets;
         let (pod_reflector, pods) = api.reflect_pods();
         let (node_reflector, node) = api.reflect_node();
-        let (service_reflector, services) = api.reflect_services();
+        let (mut service_reflector, services) = api.reflect_services();
+        if let Some(inbox) = proxy {
+            service_reflector = service_reflector.with_proxy(inbox.services());
+            let slices = api.reflect_slices(inbox.slices());
+            self.tasks
+                .add("endpointslices", slices.run(outlets.clone()));
+        }
         self.tasks.add("pods", pod_reflector.run(outlets.clone()));
         self.tasks
             .add("node-watch", node_reflector.run(outlets.clone()));
@@ -170,6 +180,7 @@ impl Assembly {
         feed: NodeFeed,
         runtime: &runtime::Handles,
         events: EventRecorder,
+        conditions: watch::Receiver<Vec<ExtraCondition>>,
     ) {
         let config = &self.config;
         let (node, registered) = NodeTask::new(NodeDeps {
@@ -180,7 +191,7 @@ impl Assembly {
             probe: Arc::new(self.host.probe(config)),
             health: runtime.observer.health(),
             images: runtime.inventory.clone(),
-            extra: watch::channel(Vec::new()).1,
+            extra: conditions,
             node: feed,
             events: Arc::new(move |event| events.record_node(event)),
         });
@@ -263,6 +274,7 @@ impl Assembly {
         manifests: watch::Receiver<ManifestSnapshot>,
         desired: watch::Receiver<DesiredPods>,
         statuses: &StatusView,
+        proxy: Option<&Inbox>,
     ) -> ServiceFeed {
         let inputs = ServiceInputs {
             manifests,
@@ -270,7 +282,10 @@ impl Assembly {
             statuses: statuses.subscribe(),
             node_name: self.config.node.name.clone(),
         };
-        let (task, feed) = ManifestServices::new(inputs, Ranges::default());
+        let (mut task, feed) = ManifestServices::new(inputs, Ranges::default());
+        if let Some(inbox) = proxy {
+            task = task.with_proxy(inbox.services(), inbox.slices());
+        }
         self.tasks
             .add("manifest-services", task.run(self.shutdown.work.clone()));
         feed
@@ -337,6 +352,44 @@ impl Assembly {
         let (manager, pods) = Manager::new(deps, inputs.desired, commanded, shutdown);
         worker::register_gauges(&mut self.registry, pods.clone());
         (manager, pods)
+    }
+
+    // === services ===
+
+    /// Where the service proxy will find this node's Services; `None` if it is off.
+    pub(super) fn proxy_inbox(&self) -> Option<Inbox> {
+        let config = &self.config.proxy;
+        (config.mode != ServiceProxyMode::Off)
+            .then(|| service_proxy::inbox(&config.proxy.node_name))
+    }
+
+    /// The service proxy, unless it is off. `conditions` becomes what the Node says
+    /// of it.
+    ///
+    /// # Errors
+    /// If a listener cannot be had that the configuration insists on.
+    pub(super) fn service_proxy(
+        &mut self,
+        hearing: Hearing,
+        conditions: watch::Sender<Vec<ExtraCondition>>,
+    ) -> Result<(), StartError> {
+        let config = self.config.proxy.clone();
+        let mode = match config.mode {
+            ServiceProxyMode::Off => return Ok(()),
+            ServiceProxyMode::Auto => Mode::Auto,
+            ServiceProxyMode::On => Mode::On,
+        };
+        let (verdict, verdicts) = watch::channel(None);
+        let shutdown = self.shutdown.work.clone();
+        let telling = service_proxy::tell_node(verdicts, mode, conditions, shutdown.clone());
+        self.tasks.add("service-proxy-condition", telling);
+        let proxy = ServiceProxy {
+            config: config.proxy,
+            mode,
+            hearing,
+            verdict,
+        };
+        proxy.assemble(&mut self.tasks, &shutdown)
     }
 
     // === what is served ===

@@ -11,11 +11,15 @@ mod assembly;
 mod error;
 mod host;
 mod metrics;
+pub mod proxy_alone;
 mod reserved;
 mod serve;
+mod service_proxy;
 mod settings;
 mod supervise;
 pub mod telemetry;
+
+use std::sync::Arc;
 
 use tokio::sync::watch;
 
@@ -24,11 +28,14 @@ pub use serve::Addresses;
 pub use supervise::{Agent, shutdown_signals};
 
 use crate::config::Config;
+use crate::node::ExtraCondition;
 use crate::pod::DesiredPods;
+use crate::proxy::presence;
 use crate::status::StatusHandle;
 use assembly::{Assembly, WorkerInputs};
 use host::Host;
 use serve::Served;
+use service_proxy::Hearing;
 
 /// Prepares an agent: who talks to whom.
 ///
@@ -46,10 +53,19 @@ pub async fn build(config: Config) -> Result<Agent, StartError> {
     let (desired_out, desired) = watch::channel(DesiredPods::default());
     let status = StatusHandle::default();
 
+    let inbox = agent.proxy_inbox();
+    let conditions = watch::Sender::new(vec![ExtraCondition::Absent(presence::CONDITION)]);
     let (api_pods, services, node, statuses) = match &api {
         Some(api) => {
-            let feeds = agent.feeds(api);
-            agent.node(api, feeds.node.clone(), &runtime, events.clone());
+            let feeds = agent.feeds(api, inbox.as_ref());
+            let conditions = conditions.subscribe();
+            agent.node(
+                api,
+                feeds.node.clone(),
+                &runtime,
+                events.clone(),
+                conditions,
+            );
             let statuses = agent.reporter(api, &feeds, status.clone(), desired.clone());
             let node = Some((api.clone(), feeds.node));
             (Some(feeds.pods), Some(feeds.services), node, statuses)
@@ -60,8 +76,20 @@ pub async fn build(config: Config) -> Result<Agent, StartError> {
         }
     };
     let manifests = agent.sources(api_pods, desired_out);
-    let services = services
-        .unwrap_or_else(|| agent.manifest_services(manifests.clone(), desired.clone(), &statuses));
+    let services = services.unwrap_or_else(|| {
+        let proxy = inbox.as_ref();
+        agent.manifest_services(manifests.clone(), desired.clone(), &statuses, proxy)
+    });
+    if let Some(inbox) = inbox {
+        let events = events.clone();
+        let hearing = Hearing {
+            inbox,
+            node: node.as_ref().map(|(_, feed)| feed.clone()),
+            pods: Some(desired.clone()),
+            events: Arc::new(move |event| events.record_proxy(event)),
+        };
+        agent.service_proxy(hearing, conditions)?;
+    }
     let workers = agent.workers(WorkerInputs {
         runtime: runtime.clone(),
         api,

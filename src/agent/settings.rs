@@ -1,22 +1,29 @@
 //! From the configuration to what each module wants to be told. No decisions:
 //! only names and units change here.
 
-use std::num::NonZeroUsize;
+use std::num::{NonZeroU32, NonZeroUsize};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::apiserver::{ApiSettings, Rate};
+use ipnet::IpNet;
+
+use crate::apiserver::{ApiSettings, Credentials, Rate};
 use crate::cgroup::{Hierarchy, RootLimits};
 use crate::config::{
-    CgroupConfig, CgroupDriver, Config, Enforcement, EventConfig, EvictionSignal, NodeIps,
-    RateLimit, ReservedConfig, ThresholdValue,
+    CgroupConfig, CgroupDriver, Config, Enforcement, EventConfig, EvictionSignal, LocalTraffic,
+    NodeIps, NodePortAddresses, ProxyConfig, ProxyProcessConfig, RateLimit, ReservedConfig,
+    ThresholdValue,
 };
 use crate::node::resources::pod_budget;
 use crate::node::{self, HardEviction, MachineFacts, NodeSettings, Reserved, Threshold};
 use crate::pod::facts::CgroupFacts;
 use crate::pod::facts::CgroupVersion;
 use crate::pod::quantity::Quantity;
+use crate::proxy;
+use crate::proxy::limits::LimitSettings;
+use crate::proxy::pace::PaceLimits;
+use crate::proxy::settings::{NodePortChoice, ProxySettings};
 use crate::runtime::{
     self, CredentialDirs, CredentialPlugin, ImageSettings, LogRotationSettings, PullRate,
     RuntimeSettings,
@@ -35,7 +42,7 @@ const CONTAINER_LINKS: &str = "/var/log/containers";
 pub(super) fn api(config: &Config) -> Option<ApiSettings> {
     let api = &config.api;
     Some(ApiSettings {
-        kubeconfig: api.kubeconfig.clone()?,
+        credentials: Credentials::Kubeconfig(api.kubeconfig.clone()?),
         node_name: Arc::from(config.node.name.as_str()),
         calls: Some(rate(api.rate)),
         events: events(&config.events),
@@ -50,6 +57,64 @@ fn rate(limit: RateLimit) -> Rate {
     Rate {
         per_second: f64::from(limit.per_second.get()),
         burst: limit.burst,
+    }
+}
+
+/// How `kubelet proxy` reaches the API server.
+pub(super) fn proxy_api(config: &ProxyConfig, process: &ProxyProcessConfig) -> ApiSettings {
+    ApiSettings {
+        credentials: match &process.kubeconfig {
+            Some(file) => Credentials::Kubeconfig(file.clone()),
+            None => Credentials::ServiceAccount,
+        },
+        node_name: Arc::from(config.node_name.as_str()),
+        calls: process.rate.map(rate),
+        events: None,
+    }
+}
+
+pub(super) fn proxy(config: &ProxyConfig) -> ProxySettings {
+    ProxySettings {
+        bind_address: config.bind_address,
+        masquerade_bit: config.masquerade_bit,
+        masquerade_all: config.masquerade_all,
+        localhost_node_ports: config.localhost_node_ports,
+        local: match &config.local {
+            LocalTraffic::ClusterCidr { v4, v6 } => {
+                let ranges = [v4.map(IpNet::V4), v6.map(IpNet::V6)];
+                proxy::settings::LocalTraffic::ClusterCidrs(ranges.into_iter().flatten().collect())
+            }
+            LocalTraffic::NodeCidr => proxy::settings::LocalTraffic::NodeCidrs,
+            LocalTraffic::BridgeInterface(name) => {
+                proxy::settings::LocalTraffic::BridgeInterface(name.as_str().into())
+            }
+            LocalTraffic::InterfaceNamePrefix(prefix) => {
+                proxy::settings::LocalTraffic::InterfaceNamePrefix(prefix.as_str().into())
+            }
+        },
+        node_ports: match &config.node_port_addresses {
+            NodePortAddresses::All => NodePortChoice::All,
+            NodePortAddresses::Primary => NodePortChoice::Primary,
+            NodePortAddresses::Cidrs(ranges) => NodePortChoice::Cidrs(ranges.clone()),
+        },
+        pace: PaceLimits {
+            longest: config.min_sync_period,
+            longest_retry: config.sync_period,
+        },
+    }
+}
+
+pub(super) fn proxy_limits(config: &ProxyConfig) -> LimitSettings {
+    let conntrack = &config.conntrack;
+    LimitSettings {
+        max_per_core: conntrack.max_per_core.map_or(0, NonZeroU32::get),
+        min: conntrack.min,
+        tcp_established_timeout: conntrack.tcp_established_timeout.unwrap_or_default(),
+        tcp_close_wait_timeout: conntrack.tcp_close_wait_timeout.unwrap_or_default(),
+        udp_timeout: conntrack.udp_timeout.unwrap_or_default(),
+        udp_stream_timeout: conntrack.udp_stream_timeout.unwrap_or_default(),
+        tcp_be_liberal: conntrack.tcp_be_liberal,
+        localhost_node_ports: config.localhost_node_ports,
     }
 }
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 use futures::future::BoxFuture;
 use sd_notify::NotifyState;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::task::JoinSet;
+use tokio::task::{JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, error, info, info_span, warn};
 
@@ -40,6 +40,17 @@ impl Tasks {
         task: impl Future<Output = ()> + Send + 'static,
     ) {
         self.list.push((name, Box::pin(task)));
+    }
+
+    fn spawn(self) -> JoinSet<&'static str> {
+        let mut set = JoinSet::new();
+        for (name, task) in self.list {
+            set.spawn(async move {
+                task.instrument(info_span!("task", name)).await;
+                name
+            });
+        }
+        set
     }
 
     /// A task whose error is worth a word before its end ends the agent.
@@ -88,13 +99,7 @@ impl Agent {
     /// Runs until `stop` resolves, or until a task ends that should not.
     /// Containers are left running in either case.
     pub async fn run(self, stop: impl Future<Output = ()>) -> ExitCode {
-        let mut set = JoinSet::new();
-        for (name, task) in self.tasks.list {
-            set.spawn(async move {
-                task.instrument(info_span!("task", name)).await;
-                name
-            });
-        }
+        let mut set = self.tasks.spawn();
         // The manager owns the workers: it is waited for by itself.
         let mut manager = tokio::spawn(self.manager.run());
         notify(NotifyState::Ready);
@@ -103,10 +108,7 @@ impl Agent {
         let mut stop: Pin<Box<_>> = Box::pin(stop);
         let unexpected = tokio::select! {
             () = &mut stop => None,
-            Some(ended) = set.join_next() => Some(match ended {
-                Ok(name) => name.to_owned(),
-                Err(panic) => panic.to_string(),
-            }),
+            Some(ended) = set.join_next() => Some(ended_task(ended)),
             ended = &mut manager => Some(match ended {
                 Ok(()) => "workers".to_owned(),
                 Err(panic) => panic.to_string(),
@@ -139,6 +141,46 @@ impl Agent {
         } else {
             ExitCode::SUCCESS
         }
+    }
+}
+
+/// Runs tasks that need no order of shutdown, until `stop` resolves or one of them
+/// ends that should not.
+pub(super) async fn run_tasks(
+    tasks: Tasks,
+    shutdown: CancellationToken,
+    stop: impl Future<Output = ()>,
+) -> ExitCode {
+    let mut set = tasks.spawn();
+    notify(NotifyState::Ready);
+    let unexpected = tokio::select! {
+        () = stop => None,
+        Some(ended) = set.join_next() => Some(ended_task(ended)),
+    };
+    if let Some(task) = &unexpected {
+        error!(
+            task,
+            "a task ended that should run for ever; the process stops"
+        );
+    }
+    notify(NotifyState::Stopping);
+    shutdown.cancel();
+    if tokio::time::timeout(OUTLETS_PATIENCE, drain(&mut set))
+        .await
+        .is_err()
+    {
+        warn!("not everything was sent in time");
+    }
+    match unexpected {
+        Some(_) => ExitCode::FAILURE,
+        None => ExitCode::SUCCESS,
+    }
+}
+
+fn ended_task(ended: Result<&'static str, JoinError>) -> String {
+    match ended {
+        Ok(name) => name.to_owned(),
+        Err(panic) => panic.to_string(),
     }
 }
 

@@ -30,10 +30,18 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// once a minute.
 const READ_TIMEOUT: Duration = Duration::from_secs(90);
 
+/// Where the API server's address is written, and who we are to it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Credentials {
+    Kubeconfig(PathBuf),
+    /// The service account and the environment of a pod.
+    ServiceAccount,
+}
+
 /// How to reach the API server, and as whom.
 #[derive(Debug, Clone)]
 pub struct ApiSettings {
-    pub kubeconfig: PathBuf,
+    pub credentials: Credentials,
     /// Name of our Node object.
     pub node_name: Arc<str>,
     /// `kubeAPIQPS`/`kubeAPIBurst`; `None`: no limit.
@@ -68,10 +76,19 @@ impl std::fmt::Debug for ApiServer {
     }
 }
 
-/// Reads the kubeconfig and sets the client up, inside a tokio runtime. The
+/// Reads the credentials and sets the client up, inside a tokio runtime. The
 /// API server need not be there yet: nothing is sent.
 pub async fn connect(settings: &ApiSettings) -> Result<ApiServer, KubeconfigError> {
-    let mut config = kubeconfig::load(&settings.kubeconfig).await?;
+    let (mut config, file) = match &settings.credentials {
+        Credentials::Kubeconfig(file) => (kubeconfig::load(file).await?, file.clone()),
+        Credentials::ServiceAccount => {
+            let config =
+                kube::Config::incluster().map_err(|source| KubeconfigError::ServiceAccount {
+                    source: Box::new(source),
+                })?;
+            (config, PathBuf::from("(service account)"))
+        }
+    };
     config.connect_timeout = Some(CONNECT_TIMEOUT);
     config.read_timeout = Some(READ_TIMEOUT);
     // Otherwise the time that a pooled connection sat idle counts as silence.
@@ -79,7 +96,7 @@ pub async fn connect(settings: &ApiSettings) -> Result<ApiServer, KubeconfigErro
     // The library would retry inside a call, with a body that is stale by then.
     config.default_retry = false;
     let client = Client::try_from(config).map_err(|source| KubeconfigError::Client {
-        file: settings.kubeconfig.clone(),
+        file,
         source: Box::new(source),
     })?;
     Ok(ApiServer::over(client, settings))

@@ -41,6 +41,11 @@ pub enum KubeconfigError {
         #[source]
         source: std::io::Error,
     },
+    #[error("no kubeconfig is given, and this is no pod with a service account")]
+    ServiceAccount {
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
     #[error("kubeconfig {}: no client can be made of its certificates and keys", file.display())]
     Client {
         file: PathBuf,

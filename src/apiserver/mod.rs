@@ -26,7 +26,7 @@ mod standalone;
 mod tests;
 
 pub(crate) use backoff::Backoff;
-pub use client::{ApiServer, ApiSettings, connect};
+pub use client::{ApiServer, ApiSettings, Credentials, connect};
 pub use error::{ApiError, Disposition};
 pub use event::{EventRecorder, EventTask, RecorderMetrics};
 pub use feed::{NodeFeed, NodeReflector, PodFeed, PodReflector, PodSnapshot};

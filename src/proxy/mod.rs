@@ -14,28 +14,27 @@
 //!                                              others' changes ── watch ────┘
 //! ```
 
-pub mod conntrack;
-pub mod limits;
+mod address;
 pub mod apply;
-pub mod local;
-pub mod model;
-pub mod stale;
-pub mod render;
-pub mod rules;
+pub mod conntrack;
 pub mod health;
+pub mod inbox;
+pub mod index;
+pub mod limits;
+pub mod local;
 pub mod metrics;
 pub mod model;
+pub mod pace;
 pub mod presence;
-pub mod address;
-pub mod index;
-pub mod model;
 pub mod problem;
+pub mod render;
+pub mod rules;
 pub mod select;
 pub mod service;
+pub mod settings;
 pub mod slice;
 pub mod stale;
 pub mod standalone;
 pub mod task;
 #[cfg(test)]
 mod trace;
-pub mod standalone;

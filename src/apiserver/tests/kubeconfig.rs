@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
-use crate::apiserver::{ApiSettings, KubeconfigError, NodePort, connect};
+use crate::apiserver::{ApiSettings, Credentials, KubeconfigError, NodePort, connect};
 
 /// A kubeconfig with one context; `edit` breaks or changes it.
 fn written(dir: &Path, edit: impl FnOnce(&mut Value)) -> PathBuf {
@@ -23,7 +23,7 @@ fn written(dir: &Path, edit: impl FnOnce(&mut Value)) -> PathBuf {
 
 async fn connected(kubeconfig: PathBuf) -> Result<crate::apiserver::ApiServer, KubeconfigError> {
     connect(&ApiSettings {
-        kubeconfig,
+        credentials: Credentials::Kubeconfig(kubeconfig),
         node_name: "n1".into(),
         calls: None,
         events: None,

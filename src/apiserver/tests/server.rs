@@ -14,7 +14,7 @@ use kube::Client;
 use serde_json::{Value, json};
 use tower::BoxError;
 
-use crate::apiserver::{ApiServer, ApiSettings};
+use crate::apiserver::{ApiServer, ApiSettings, Credentials};
 
 type Body = UnsyncBoxBody<Bytes, Infallible>;
 
@@ -71,7 +71,7 @@ pub(super) fn server(
         }
     });
     let settings = ApiSettings {
-        kubeconfig: "/nonexistent".into(),
+        credentials: Credentials::Kubeconfig("/nonexistent".into()),
         node_name: "n1".into(),
         calls: None,
         events: None,

@@ -58,6 +58,7 @@ pub struct WantedChecks {
 }
 
 /// What the listeners work with.
+#[derive(Clone)]
 pub struct ServiceChecksDeps {
     pub node_name: Arc<str>,
     pub wanted: watch::Receiver<Arc<WantedChecks>>,

@@ -18,7 +18,7 @@ mod ledger;
 mod update;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroU16;
 use std::sync::Arc;
 use std::time::Duration;
@@ -175,6 +175,18 @@ impl ServiceIndex {
             Some((service_port, selected))
         };
         info.ports.iter().filter_map(with_endpoints).collect()
+    }
+
+    /// Endpoints of one port that answer the clients they have, whoever gets new ones:
+    /// also those that are ending, and those of other zones.
+    #[must_use]
+    pub fn answering(&self, name: &PortName, family: Family) -> Vec<SocketAddr> {
+        let Some(entry) = self.services.get(&*name.service) else {
+            return Vec::new();
+        };
+        let targets = targets(entry.slices(family), &name.port, name.protocol);
+        let serving = targets.into_iter().filter(|(_, one)| one.serving);
+        serving.map(|(address, _)| address).collect()
     }
 
     /// Everything of one family that clients can send to and that this Service has.

@@ -328,6 +328,12 @@ impl RuleSet {
         &JUMPS
     }
 
+    /// Whether there are so many endpoints that rules go without comments.
+    #[must_use]
+    pub const fn is_large(&self) -> bool {
+        matches!(self.written.comments, EndpointComments::LeftOut)
+    }
+
     /// How many rules there are in a table.
     #[must_use]
     pub fn rules(&self, table: Table) -> usize {

@@ -1,0 +1,205 @@
+//! One address family: its rules, its flows, and one sync of them.
+//!
+//! In: the Services that changed, what others did to our chains. Out: a sync when one
+//! is due, and what came of it.
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crate::proxy::apply::watch::Chains;
+use crate::proxy::apply::{Iptables, IptablesError};
+use crate::proxy::conntrack::{self, Cleaned, Conntrack, ConntrackError};
+use crate::proxy::index::ServiceIndex;
+use crate::proxy::metrics::SyncKind;
+use crate::proxy::model::{Family, ServiceName};
+use crate::proxy::pace::{Pace, PaceLimits};
+use crate::proxy::rules::{RuleSet, RuleSettings};
+use crate::proxy::stale::{self, Served, Truth};
+
+/// Without any other reason, everything is written anew this often, as upstream does.
+const FULL_EVERY: Duration = Duration::from_secs(3600);
+
+/// What a sync needs besides the family's own state.
+pub(super) struct SyncDeps<'a> {
+    pub(super) iptables: &'a dyn Iptables,
+    pub(super) conntrack: &'a dyn Conntrack,
+    /// All addresses of this machine.
+    pub(super) addresses: &'a BTreeSet<IpAddr>,
+}
+
+/// What a sync did.
+#[derive(Debug)]
+pub(super) struct SyncReport {
+    pub(super) family: Family,
+    pub(super) began: Instant,
+    pub(super) ended: Instant,
+    pub(super) kind: SyncKind,
+    /// Rules sent, by table.
+    pub(super) filter_rules: usize,
+    pub(super) nat_rules: usize,
+    pub(super) result: Result<(), IptablesError>,
+    /// `None`: no flow can have become stale. With the time that it took.
+    pub(super) flows: Option<(Duration, Result<Cleaned, ConntrackError>)>,
+}
+
+pub(super) struct FamilyProxy {
+    family: Family,
+    rules: RuleSet,
+    truth: Truth,
+    pace: Pace,
+    full_due: Option<Instant>,
+}
+
+impl FamilyProxy {
+    pub(super) fn new(family: Family, settings: RuleSettings, pace: PaceLimits) -> Self {
+        Self {
+            family,
+            rules: RuleSet::new(family, settings),
+            truth: Truth::new(family),
+            pace: Pace::new(pace),
+            full_due: None,
+        }
+    }
+
+    pub(super) const fn family(&self) -> Family {
+        self.family
+    }
+
+    pub(super) const fn rules(&self) -> &RuleSet {
+        &self.rules
+    }
+
+    /// Makes all rules again, if they are to be made otherwise now.
+    pub(super) fn resettle(&mut self, settings: RuleSettings) {
+        self.rules.set_settings(settings);
+    }
+
+    /// Takes in how these Services are now.
+    pub(super) fn take<'a>(
+        &mut self,
+        names: impl Iterator<Item = &'a Arc<ServiceName>>,
+        index: &ServiceIndex,
+    ) {
+        for name in names {
+            let ports = index.ports(name, self.family);
+            self.rules.set(name, &ports);
+            let served: Vec<_> = ports
+                .iter()
+                .filter(|(port, _)| stale::PROTOCOLS.contains(&port.name.protocol))
+                .map(|(port, selected)| {
+                    Served::new(port, selected).also(index.answering(&port.name, self.family))
+                })
+                .collect();
+            self.truth.set(name, &served);
+        }
+        let checks = index.health_checks(self.family);
+        self.rules
+            .set_health_ports(checks.into_iter().map(|(name, check)| (name, check.port)));
+    }
+
+    /// Somebody else has changed these chains.
+    pub(super) fn disturbed(&mut self, chains: &Chains) {
+        match chains {
+            Chains::Named(chains) => {
+                let chains: Vec<_> = chains.iter().cloned().collect();
+                self.rules.touched(&chains);
+            }
+            Chains::All => self.rules.want_full(),
+        }
+    }
+
+    /// Nothing is known any more of what the kernel has.
+    pub(super) fn distrust(&mut self) {
+        self.rules.want_full();
+    }
+
+    /// When the next sync is due; `None`: not before something happens.
+    pub(super) fn due_at(&self, now: Instant) -> Option<Instant> {
+        if self.rules.is_clean() && !self.pace.owes_a_retry() {
+            return self.full_due;
+        }
+        Some(self.pace.ready_at().map_or(now, |ready| ready.max(now)))
+    }
+
+    /// Brings the kernel to what the rules say now.
+    pub(super) async fn sync(&mut self, deps: &SyncDeps<'_>) -> SyncReport {
+        let began = now();
+        if self.full_due.is_some_and(|due| due <= began) && !self.rules.is_large() {
+            self.rules.want_full();
+        }
+        let kind = if self.rules.wants_full() {
+            SyncKind::Full
+        } else {
+            SyncKind::Partial
+        };
+        let mut report = SyncReport {
+            family: self.family,
+            began,
+            ended: began,
+            kind,
+            filter_rules: 0,
+            nat_rules: 0,
+            result: Ok(()),
+            flows: None,
+        };
+        report.result = self.write(kind, deps, &mut report).await;
+        report.ended = now();
+        match report.result {
+            Ok(()) => {
+                self.pace.succeeded(began, report.ended);
+                if kind == SyncKind::Full || self.full_due.is_some_and(|due| due <= began) {
+                    self.full_due = Some(report.ended + FULL_EVERY);
+                }
+                report.flows = self.forget_stale_flows(deps).await;
+            }
+            Err(_) => {
+                self.rules.failed();
+                self.pace.failed(report.ended);
+            }
+        }
+        report
+    }
+
+    async fn write(
+        &mut self,
+        kind: SyncKind,
+        deps: &SyncDeps<'_>,
+        report: &mut SyncReport,
+    ) -> Result<(), IptablesError> {
+        let script = match kind {
+            SyncKind::Full => {
+                let found = deps.iptables.found(self.family).await?;
+                self.truth.inherit(&found.destinations);
+                Some(self.rules.full(&found))
+            }
+            SyncKind::Partial => self.rules.partial(),
+        };
+        if let Some(script) = script {
+            deps.iptables.restore(self.family, &script).await?;
+            report.filter_rules = script.filter_rules;
+            report.nat_rules = script.nat_rules;
+            self.rules.sent();
+        }
+        Ok(())
+    }
+
+    /// After the rules: before, a client's next packet would bring the same flow back.
+    async fn forget_stale_flows(
+        &mut self,
+        deps: &SyncDeps<'_>,
+    ) -> Option<(Duration, Result<Cleaned, ConntrackError>)> {
+        if !self.truth.is_pass_due() {
+            return None;
+        }
+        let began = now();
+        let result = conntrack::clean(deps.conntrack, &mut self.truth, deps.addresses).await;
+        Some((now().saturating_duration_since(began), result))
+    }
+}
+
+/// By the clock that tests can stop.
+fn now() -> Instant {
+    tokio::time::Instant::now().into_std()
+}
