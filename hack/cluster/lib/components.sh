@@ -304,13 +304,14 @@ node_configure() {
 	# only way to tell where containerd listens.
 	[[ $kind != upstream ]] || set -- --containerd="$C_SOCKET" "$@"
 	kubelet_config >"$C_DIR/kubelet.yaml"
+	kube_proxy_config >"$C_DIR/kube-proxy.yaml"
+	[[ $kind == upstream ]] || set -- --proxy-config="$C_DIR/kube-proxy.yaml" "$@"
 	command_write kubelet "${command[@]}" \
 		--config="$C_DIR/kubelet.yaml" ${config_dir:+--config-dir="$config_dir"} \
 		--kubeconfig="$C_DIR/kubelet.kubeconfig" \
 		--hostname-override="$C_NODE_NAME" --node-ip="$C_NODE_IP" \
 		--root-dir="$C_KUBELET_ROOT" --cert-dir="$C_KUBELET_ROOT/pki" "$@"
 	if [[ $kind == upstream ]]; then
-		kube_proxy_config >"$C_DIR/kube-proxy.yaml"
 		command_write kube-proxy "$(tools_dir kubernetes)/kube-proxy" --config="$C_DIR/kube-proxy.yaml"
 	else
 		rm -f "$C_DIR/cmd/kube-proxy"
