@@ -23,6 +23,9 @@ USAGE="quickstart.sh [up]         build, start and show the pods of examples/; r
   KUBELET_RS_QUICKSTART=NAME      more than one side by side (default: quickstart)
   KUBELET_RS_OWNER=PID            it is stale once that process is gone ('hack/cluster/down --stale')"
 
+# The clusterIP of examples/service.yaml.
+SERVICE_IP=10.96.0.80
+
 STEPS=6
 step() {
 	CURRENT_STEP=$((${CURRENT_STEP:-0} + 1))
@@ -158,6 +161,7 @@ await_pods() {
 # examples_missing: which of the examples does not show yet what it is there for.
 examples_missing() {
 	web_answers || echo "the web pod's answer"
+	service_balances || echo "answers of both web pods through their Service"
 	[[ $(container_state with-init main) == Running ]] || echo "the pod with an init container"
 	[[ $(container_restarts crash-loop main) -gt 0 ]] || echo "a restart in the crash loop"
 }
@@ -185,6 +189,19 @@ web_answers() {
 	[[ -n $ip ]] && curl --fail --silent --max-time 2 --output /dev/null "http://$ip:8080/"
 }
 
+# Of examples/service.yaml; on the node's network, as cluster IPs are.
+service_get() { in_netns curl --fail --silent --max-time 2 "http://$SERVICE_IP/"; }
+
+# service_balances: both pods have answered within twenty connections.
+service_balances() {
+	local try answers=''
+	for ((try = 0; try < 20; try++)); do
+		answers+=$(service_get) || return 1
+		[[ $answers != *"two containers"* || $answers != *"second pod"* ]] || return 0
+	done
+	return 1
+}
+
 show() {
 	ROWS=$(pods_rows)
 	pods_table "$ROWS"
@@ -199,6 +216,18 @@ show_web() {
 	echo "\$ curl http://$C_NODE_IP:8080/                      # the same by its host port, at the node's"
 	wait_until 5 curl --fail --silent --max-time 2 "http://$C_NODE_IP:8080/" ||
 		warn "the host port does not answer (is there an iptables that portmap can use?)"
+}
+
+show_service() {
+	local try
+	echo
+	echo "\$ for i in 1 2 3 4 5 6; do sudo hack/cluster/exec $NAME curl -s http://$SERVICE_IP/; done   # both, by their Service"
+	for try in 1 2 3 4 5 6; do
+		service_get
+	done
+	echo "\$ curl http://$C_NODE_IP:30080/                     # the same at the node's port"
+	wait_until 5 curl --fail --silent --max-time 2 "http://$C_NODE_IP:30080/" ||
+		warn "the node port does not answer"
 }
 
 show_hints() {
@@ -238,6 +267,7 @@ up() {
 	echo
 	show
 	show_web
+	show_service
 	show_hints
 }
 
