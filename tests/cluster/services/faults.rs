@@ -31,12 +31,10 @@ async fn rules_flushed_by_hand_come_back(t: Scene) -> anyhow::Result<()> {
 
 async fn chains_deleted_in_all_tables_come_back(t: Scene) -> anyhow::Result<()> {
     let url = served(&t).await?;
-    // As firewalld does when it is restarted.
-    for table in ["mangle", "filter", "nat"] {
-        for action in ["-F", "-X"] {
-            t.cluster.exec(["iptables", "-t", table, action]).await?;
-        }
-    }
+    // As firewalld does when it is restarted: emptied and deleted in one step, as
+    // chains may be used again a moment after they were emptied.
+    let empty = "printf '*%s\nCOMMIT\n' mangle filter nat | iptables-restore";
+    t.cluster.exec(["sh", "-c", empty]).await?;
     until_only(&t, From::Node, &url, &["a"]).await?;
     until_only(&t, From::Host, &url, &["a"]).await
 }
