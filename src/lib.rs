@@ -21,6 +21,7 @@
 //!        ▼
 //!   status::Reporter ──► apiserver: patch, final delete, mirror pods
 //!
+//!   proxy   Services, EndpointSlices ─► index ─► rules ─► iptables-restore
 //!   node    machine + runtime health ─► Node status, Lease ─► apiserver
 //!   server  views ─► the node's API (logs, sessions, usage), explain, health
 //! ```
