@@ -306,8 +306,15 @@ pub(super) async fn tell_node(
     shutdown: CancellationToken,
 ) {
     loop {
-        let condition = presence::condition(verdict.borrow_and_update().as_ref(), mode);
-        out.send_replace(vec![ExtraCondition::Says(condition)]);
+        let condition = verdict
+            .borrow_and_update()
+            .as_ref()
+            .and_then(|verdict| presence::condition(verdict, mode))
+            .map_or(
+                ExtraCondition::Absent(presence::CONDITION),
+                ExtraCondition::Says,
+            );
+        out.send_replace(vec![condition]);
         let changed = tokio::select! {
             () = shutdown.cancelled() => return,
             changed = verdict.changed() => changed,

@@ -156,31 +156,27 @@ impl Rewrites {
     }
 }
 
-/// The Node's condition, without times. `None` for a verdict: there is none yet.
+/// The Node's condition, without times. `None`: there is nobody else, and the Node says
+/// nothing of it, as upstream's.
 #[must_use]
-pub fn condition(verdict: Option<&Verdict>, mode: Mode) -> NodeCondition {
-    let (status, reason, message) = match verdict {
-        None => (
-            "Unknown",
-            "NotKnownYet",
-            "the pods of this node are not known yet".to_owned(),
-        ),
-        Some(verdict) => {
-            let status = if is_conflict(verdict, mode) {
-                "True"
-            } else {
-                "False"
-            };
-            (status, reason(verdict), describe(verdict, mode))
-        }
+pub fn condition(verdict: &Verdict, mode: Mode) -> Option<NodeCondition> {
+    let reason = match verdict {
+        Verdict::Alone => return None,
+        Verdict::KubeProxyPod { .. } => "KubeProxyPod",
+        Verdict::RewrittenByAnother { .. } => "RewrittenByAnother",
     };
-    NodeCondition {
+    let status = if is_conflict(verdict, mode) {
+        "True"
+    } else {
+        "False"
+    };
+    Some(NodeCondition {
         type_: CONDITION.to_owned(),
         status: status.to_owned(),
         reason: Some(reason.to_owned()),
-        message: Some(message),
+        message: Some(describe(verdict, mode)),
         ..NodeCondition::default()
-    }
+    })
 }
 
 /// The event of a change of verdict; `None` if it is not worth one. `before` is `None`
@@ -214,14 +210,6 @@ fn is_conflict(verdict: &Verdict, mode: Mode) -> bool {
         Verdict::Alone => false,
         Verdict::KubeProxyPod { .. } => mode == Mode::On,
         Verdict::RewrittenByAnother { .. } => true,
-    }
-}
-
-fn reason(verdict: &Verdict) -> &'static str {
-    match verdict {
-        Verdict::Alone => "Alone",
-        Verdict::KubeProxyPod { .. } => "KubeProxyPod",
-        Verdict::RewrittenByAnother { .. } => "RewrittenByAnother",
     }
 }
 

@@ -149,29 +149,24 @@ fn verdicts() -> [Verdict; 3] {
 fn what_is_told() {
     let mut told = Vec::new();
     for mode in [Mode::Auto, Mode::On] {
-        let unknown = condition(None, mode);
-        assert_eq!(
-            (unknown.type_.as_str(), unknown.status.as_str()),
-            (CONDITION, "Unknown")
-        );
         for verdict in verdicts() {
-            let condition = condition(Some(&verdict), mode);
+            let condition = condition(&verdict, mode).map_or("no condition".to_owned(), |said| {
+                format!("{CONDITION}={} {}", said.status, said.reason.unwrap())
+            });
             let event = event(None, &verdict, mode);
             told.push(format!(
-                "{mode:?}: runs={} {CONDITION}={} {} | {} | {}",
+                "{mode:?}: runs={} {condition} | {} | {}",
                 mode.runs(&verdict),
-                condition.status,
-                condition.reason.unwrap(),
                 event.map_or("no event", |event| event.reason),
-                condition.message.unwrap(),
+                describe(&verdict, mode),
             ));
         }
     }
     insta::assert_snapshot!(told.join("\n"), @r"
-    Auto: runs=true ServiceProxyConflict=False Alone | no event | Services of this node are the agent's work alone
+    Auto: runs=true no condition | no event | Services of this node are the agent's work alone
     Auto: runs=false ServiceProxyConflict=False KubeProxyPod | ServiceProxyStandsAside | Services of this node are the work of pod kube-system/kube-proxy-x; the agent's service proxy stands aside, and takes over when that pod is gone
     Auto: runs=false ServiceProxyConflict=True RewrittenByAnother | ServiceProxyConflict | processes named iptables-restor keep writing the rules of Services, so the agent's service proxy stands aside; stop them, or set --service-proxy=off
-    On: runs=true ServiceProxyConflict=False Alone | no event | Services of this node are the agent's work alone
+    On: runs=true no condition | no event | Services of this node are the agent's work alone
     On: runs=true ServiceProxyConflict=True KubeProxyPod | ServiceProxyConflict | pod kube-system/kube-proxy-x and the agent's service proxy both program Services of this node; keep the pod off it, or set --service-proxy=auto
     On: runs=true ServiceProxyConflict=True RewrittenByAnother | ServiceProxyConflict | processes named iptables-restor keep writing the rules of Services, and so does the agent's service proxy; stop them, or set --service-proxy=off
     ");
