@@ -93,13 +93,20 @@ part_count() {
 	say "    $name: $passed passed, $failed failed, $skipped skipped in $4 s"
 }
 
-# part_reasons LOG: what each failed test of libtest's said first. Of a long run often
-# only the end is at hand, and that should tell why it failed.
+# part_reasons LOG: what each failed test of libtest's said first and last. Of a long run
+# often only the end is at hand, and that should tell why it failed.
 part_reasons() {
 	awk '
-		/^---- .* ----$/ { left = 6; print substr($0, 6, length($0) - 10) ":"; next }
-		/^failures:$|^$/ { left = 0 }
-		left > 0 { print "    " substr($0, 1, 300); left-- }' "$1"
+		function end(  i) {
+			for (i = count > 18 ? count - 12 : 6; i < count; i++) print "    " lines[i]
+			count = 0
+			inside = 0
+		}
+		/^---- .* ----$/ { end(); inside = 1; print substr($0, 6, length($0) - 10) ":"; next }
+		/^failures:$|^$/ { end() }
+		inside && count < 6 { print "    " substr($0, 1, 300) }
+		inside { lines[count++] = substr($0, 1, 300) }
+		END { end() }' "$1"
 }
 
 # part_skipped NAME REASON: a part that this host cannot run.

@@ -67,8 +67,9 @@ daemon_await() {
 			sleep 0.1
 			continue
 		fi
+		say "cluster $C_NAME: $name $reason (hack/cluster/down $C_NAME removes the rest)"
 		daemon_show_log "$name"
-		die "cluster $C_NAME: $name $reason (hack/cluster/down $C_NAME removes the rest)"
+		exit 1
 	done
 	say "$name ready"
 }
@@ -98,11 +99,11 @@ daemon_stop() {
 		say "$1 did not end within $seconds s of SIGTERM, killing it"
 		daemon_kill "$1"
 	fi
-	rm -f "$C_DIR/run/$1.pid"
 }
 
+# daemon_kill NAME: the pid file stays, as it may by now be that of a start at the same
+# time; it is of no daemon once its process is gone.
 daemon_kill() {
 	daemon_signal KILL "$1"
 	wait_until 10 daemon_is_gone "$1" || die "$1 (pid $(daemon_pid "$1")) survives SIGKILL"
-	rm -f "$C_DIR/run/$1.pid"
 }
