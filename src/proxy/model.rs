@@ -2,6 +2,7 @@
 //!
 //! Plain data, kept small: a cluster has tens of thousands of these.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroU16;
@@ -208,6 +209,8 @@ pub struct Found {
     pub jumps: Vec<Jump>,
     /// What the dispatching rules took, whoever wrote them.
     pub destinations: Vec<Destination>,
+    /// How many rules our chains have, of each table that has any.
+    pub rules: BTreeMap<Table, usize>,
 }
 
 /// The input of one `iptables-restore --noflush --counters`.

@@ -93,6 +93,7 @@ fn small_as_found(address: &str) -> Found {
                 port: 30080.try_into().unwrap(),
             },
         ],
+        rules: [(Table::Nat, 4)].into(),
     })
 }
 

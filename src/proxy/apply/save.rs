@@ -99,6 +99,9 @@ impl SaveParser {
         let Some(rule) = Rule::parse(line) else {
             return;
         };
+        if names::is_ours(table, rule.chain) {
+            *self.found.rules.entry(table).or_default() += 1;
+        }
         let Some(target) = rule.target.filter(|target| names::is_ours(table, target)) else {
             return;
         };

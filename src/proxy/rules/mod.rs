@@ -40,7 +40,7 @@ use self::fixed::{JUMPS, OwnJump};
 use self::names::{CANARY, ChainName, Fixed, Role};
 use self::service::{Context, EndpointComments, Entry};
 pub use self::settings::{Backend, LocalDetector, NodePortAddresses, RuleSettings};
-use super::model::{ChainId, Family, Protocol, Selected, ServiceName, ServicePort, Table};
+use super::model::{ChainId, Family, Found, Protocol, Selected, ServiceName, ServicePort, Table};
 
 /// More endpoints than this make a cluster large.
 const LARGE: usize = 1000;
@@ -326,6 +326,19 @@ impl RuleSet {
     #[must_use]
     pub const fn jumps() -> &'static [OwnJump] {
         &JUMPS
+    }
+
+    /// Whether these are the tables that this set has written, as far as counts and jumps
+    /// tell. Rules that were replaced one by one are not seen; others' writes are heard of
+    /// in another way, and this is for when it is not known whether there were any.
+    #[must_use]
+    pub fn matches(&self, found: &Found) -> bool {
+        let count = |table| found.rules.get(&table).copied().unwrap_or_default();
+        let counts = [Table::Filter, Table::Nat]
+            .into_iter()
+            .all(|table| count(table) == self.rules(table));
+        let leads = |jump: &OwnJump| found.jumps.iter().any(|other| script::is_same(jump, other));
+        counts && JUMPS.iter().all(leads)
     }
 
     /// Whether there are so many endpoints that rules go without comments.

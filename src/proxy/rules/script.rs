@@ -427,7 +427,7 @@ fn insert_jumps(text: &mut TableText, table: Table, found: &Found) {
     }
 }
 
-fn is_same(own: &fixed::OwnJump, jump: &Jump) -> bool {
+pub(super) fn is_same(own: &fixed::OwnJump, jump: &Jump) -> bool {
     own.table == jump.table && *own.from == *jump.from && *own.to.as_str() == *jump.to
 }
 

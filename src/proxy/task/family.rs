@@ -50,6 +50,15 @@ pub(super) struct FamilyProxy {
     truth: Truth,
     pace: Pace,
     full_due: Option<Instant>,
+    /// Whether the kernel's rules may be others than those that were written.
+    doubt: Doubt,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Doubt {
+    None,
+    /// Something happened, perhaps to our rules: look before writing everything.
+    Look,
 }
 
 impl FamilyProxy {
@@ -60,6 +69,7 @@ impl FamilyProxy {
             truth: Truth::new(family),
             pace: Pace::new(pace),
             full_due: None,
+            doubt: Doubt::None,
         }
     }
 
@@ -106,7 +116,7 @@ impl FamilyProxy {
                 let chains: Vec<_> = chains.iter().cloned().collect();
                 self.rules.touched(&chains);
             }
-            Chains::All => self.rules.want_full(),
+            Chains::All => self.doubt = Doubt::Look,
         }
     }
 
@@ -117,7 +127,8 @@ impl FamilyProxy {
 
     /// When the next sync is due; `None`: not before something happens.
     pub(super) fn due_at(&self, now: Instant) -> Option<Instant> {
-        if self.rules.is_clean() && !self.pace.owes_a_retry() {
+        let is_content = self.rules.is_clean() && self.doubt == Doubt::None;
+        if is_content && !self.pace.owes_a_retry() {
             return self.full_due;
         }
         Some(self.pace.ready_at().map_or(now, |ready| ready.max(now)))
@@ -129,27 +140,22 @@ impl FamilyProxy {
         if self.full_due.is_some_and(|due| due <= began) && !self.rules.is_large() {
             self.rules.want_full();
         }
-        let kind = if self.rules.wants_full() {
-            SyncKind::Full
-        } else {
-            SyncKind::Partial
-        };
         let mut report = SyncReport {
             family: self.family,
             began,
             ended: began,
-            kind,
+            kind: SyncKind::Partial,
             filter_rules: 0,
             nat_rules: 0,
             result: Ok(()),
             flows: None,
         };
-        report.result = self.write(kind, deps, &mut report).await;
+        report.result = self.write(deps, &mut report).await;
         report.ended = now();
-        match report.result {
+        match &report.result {
             Ok(()) => {
                 self.pace.succeeded(began, report.ended);
-                if kind == SyncKind::Full || self.full_due.is_some_and(|due| due <= began) {
+                if report.kind == SyncKind::Full || self.full_due.is_some_and(|due| due <= began) {
                     self.full_due = Some(report.ended + FULL_EVERY);
                 }
                 report.flows = self.forget_stale_flows(deps).await;
@@ -162,19 +168,32 @@ impl FamilyProxy {
         report
     }
 
+    /// Finds out whether a doubt is justified.
+    async fn look(&mut self, deps: &SyncDeps<'_>) -> Result<(), IptablesError> {
+        if self.doubt == Doubt::Look && !self.rules.wants_full() {
+            let found = deps.iptables.found(self.family).await?;
+            // What is not written yet is not expected there.
+            if !self.rules.is_clean() || !self.rules.matches(&found) {
+                self.rules.want_full();
+            }
+        }
+        self.doubt = Doubt::None;
+        Ok(())
+    }
+
     async fn write(
         &mut self,
-        kind: SyncKind,
         deps: &SyncDeps<'_>,
         report: &mut SyncReport,
     ) -> Result<(), IptablesError> {
-        let script = match kind {
-            SyncKind::Full => {
-                let found = deps.iptables.found(self.family).await?;
-                self.truth.inherit(&found.destinations);
-                Some(self.rules.full(&found))
-            }
-            SyncKind::Partial => self.rules.partial(),
+        self.look(deps).await?;
+        let script = if self.rules.wants_full() {
+            report.kind = SyncKind::Full;
+            let found = deps.iptables.found(self.family).await?;
+            self.truth.inherit(&found.destinations);
+            Some(self.rules.full(&found))
+        } else {
+            self.rules.partial()
         };
         if let Some(script) = script {
             deps.iptables.restore(self.family, &script).await?;

@@ -16,9 +16,9 @@ use crate::proxy::apply::fake::FakeIptables;
 use crate::proxy::apply::watch::{Chains, channel};
 use crate::proxy::conntrack::fake::FakeConntrack;
 use crate::proxy::index::NodeLocal;
-use crate::proxy::model::{ChainId, Family, RestoreScript, Table};
+use crate::proxy::model::{ChainId, Family, Found, Jump, RestoreScript, Table};
 use crate::proxy::pace::PaceLimits;
-use crate::proxy::rules::Backend;
+use crate::proxy::rules::{Backend, RuleSet};
 use crate::proxy::settings::{LocalTraffic, NodePortChoice};
 
 /// For what must come; the clock is paused, so it costs nothing.
@@ -309,6 +309,35 @@ async fn what_others_change_is_put_right() {
     let script = world.next_script().await;
     assert!(script.text.contains(":KUBE-SERVICES"), "{}", script.text);
     assert!(!script.text.contains("KUBE-POSTROUTING"), "{}", script.text);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_may_have_been_changed_is_looked_at_first() {
+    let mut world = World::at_work().await;
+    let doubt = || Disturbance {
+        chains: Chains::All,
+        ..disturbance("KUBE-SERVICES", None)
+    };
+    // Our rules, by their numbers and jumps.
+    let mut whole = Found::default();
+    whole.rules.insert(Table::Filter, 3 + 1);
+    whole.rules.insert(Table::Nat, 5 + 4);
+    whole.jumps = RuleSet::jumps()
+        .iter()
+        .map(|jump| Jump {
+            table: jump.table,
+            from: jump.from.into(),
+            to: jump.to.as_str().into(),
+        })
+        .collect();
+    world.iptables.set_found(Family::V4, whole.clone());
+    (world.disturb)(doubt());
+    world.is_quiet().await;
+    whole.rules.insert(Table::Nat, 1);
+    world.iptables.set_found(Family::V4, whole);
+    (world.disturb)(doubt());
+    let script = world.next_script().await;
+    assert!(script.text.contains("KUBE-POSTROUTING"), "{}", script.text);
 }
 
 #[tokio::test(start_paused = true)]
