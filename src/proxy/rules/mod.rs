@@ -341,6 +341,28 @@ impl RuleSet {
         counts && JUMPS.iter().all(leads)
     }
 
+    /// The Service for which this line of a text was written, if it was for one. Costs
+    /// what all Services have.
+    #[must_use]
+    pub fn author(&self, line: &str) -> Option<&Arc<ServiceName>> {
+        let words = line.split([' ', ':']);
+        let named: BTreeSet<&str> = words.filter(|word| names::is_of_services(word)).collect();
+        let context = Context {
+            settings: &self.settings,
+            comments: self.written.comments,
+        };
+        let is_theirs = |entries: &[Entry]| {
+            let mut chains = entries
+                .iter()
+                .flat_map(|entry| entry.chains(&Role::ALL, context));
+            chains.any(|chain| named.contains(chain.name.to_string().as_str()))
+        };
+        let mut services = self.services.iter();
+        services
+            .find(|(_, entries)| is_theirs(entries))
+            .map(|(name, _)| name)
+    }
+
     /// Whether there are so many endpoints that rules go without comments.
     #[must_use]
     pub const fn is_large(&self) -> bool {

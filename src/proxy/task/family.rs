@@ -40,6 +40,9 @@ pub(super) struct SyncReport {
     pub(super) filter_rules: usize,
     pub(super) nat_rules: usize,
     pub(super) result: Result<(), IptablesError>,
+    /// A Service whose rules the kernel does not take, and which goes without them until
+    /// it changes.
+    pub(super) excluded: Option<Arc<ServiceName>>,
     /// `None`: no flow can have become stale. With the time that it took.
     pub(super) flows: Option<(Duration, Result<Cleaned, ConntrackError>)>,
 }
@@ -52,6 +55,8 @@ pub(super) struct FamilyProxy {
     full_due: Option<Instant>,
     /// Whether the kernel's rules may be others than those that were written.
     doubt: Doubt,
+    /// The Service for which a line was refused last time.
+    suspect: Option<Arc<ServiceName>>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -70,6 +75,7 @@ impl FamilyProxy {
             pace: Pace::new(pace),
             full_due: None,
             doubt: Doubt::None,
+            suspect: None,
         }
     }
 
@@ -148,24 +154,40 @@ impl FamilyProxy {
             filter_rules: 0,
             nat_rules: 0,
             result: Ok(()),
+            excluded: None,
             flows: None,
         };
         report.result = self.write(deps, &mut report).await;
         report.ended = now();
         match &report.result {
             Ok(()) => {
+                self.suspect = None;
                 self.pace.succeeded(began, report.ended);
                 if report.kind == SyncKind::Full || self.full_due.is_some_and(|due| due <= began) {
                     self.full_due = Some(report.ended + FULL_EVERY);
                 }
                 report.flows = self.forget_stale_flows(deps).await;
             }
-            Err(_) => {
+            Err(failure) => {
+                report.excluded = self.exclude(failure);
                 self.rules.failed();
                 self.pace.failed(report.ended);
             }
         }
         report
+    }
+
+    /// Takes out the rules of a Service of which a line was refused twice: once may be
+    /// an accident, and all others wait for it.
+    fn exclude(&mut self, failure: &IptablesError) -> Option<Arc<ServiceName>> {
+        let IptablesError::Refused { line, .. } = failure else {
+            return None;
+        };
+        let author = self.rules.author(line).cloned();
+        let before = std::mem::replace(&mut self.suspect, author.clone());
+        let author = author.filter(|author| before.as_ref() == Some(author))?;
+        self.rules.set(&author, &[]);
+        Some(author)
     }
 
     /// Finds out whether a doubt is justified.

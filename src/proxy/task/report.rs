@@ -1,6 +1,7 @@
 //! What came of changes and syncs, for people and for metrics.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use jiff::Timestamp;
 use tokio::time::Instant;
@@ -39,7 +40,7 @@ impl Reporter {
     }
 
     /// Tells of objects that cannot be served as they are.
-    pub(super) fn problems(&self, problems: Vec<Problem>) {
+    pub(super) fn problems(&self, problems: impl IntoIterator<Item = Problem>) {
         for problem in problems {
             let Problem {
                 service,
@@ -97,6 +98,13 @@ impl Reporter {
                     error = %chain(failure),
                     "cannot write the rules of Services; it is tried again"
                 );
+                let message = chain(failure).to_string();
+                self.problems(report.excluded.iter().map(|service| Problem {
+                    service: Arc::clone(service),
+                    uid: None,
+                    field: "spec".to_owned(),
+                    message: format!("goes without rules until it changes: {message}"),
+                }));
             }
         }
         self.flows(report);

@@ -231,6 +231,15 @@ fn failure() -> IptablesError {
     }
 }
 
+fn refused(line: &str) -> IptablesError {
+    IptablesError::Refused {
+        program: "iptables-restore".into(),
+        number: 1,
+        line: line.to_owned(),
+        complaint: "no such protocol".to_owned(),
+    }
+}
+
 fn disturbance(chain: &str, writer: Option<&str>) -> Disturbance {
     Disturbance {
         family: Family::V4,
@@ -338,6 +347,45 @@ async fn what_may_have_been_changed_is_looked_at_first() {
     (world.disturb)(doubt());
     let script = world.next_script().await;
     assert!(script.text.contains("KUBE-POSTROUTING"), "{}", script.text);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_service_that_the_kernel_refuses_goes_without_rules_and_others_go_on() {
+    let mut world = World::at_work().await;
+    world.services.apply(&service("b", "10.96.0.2", json!({})));
+    world.slices.apply(&slice("b", &["10.1.0.9"]));
+    let mut chain = String::new();
+    while chain.is_empty() {
+        let text = world.next_script().await.text;
+        let line = text.lines().find(|line| line.contains("-d 10.96.0.2 "));
+        chain = line
+            .and_then(|line| line.split(' ').next_back())
+            .unwrap_or_default()
+            .to_owned();
+    }
+    world.events();
+    world
+        .iptables
+        .fail_next(refused(&format!("-A {chain} -m recent")));
+    // The second try looks at what is there before it writes.
+    world.slices.apply(&slice("a", &["10.1.0.3"]));
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    world
+        .iptables
+        .fail_next(refused(&format!("-A {chain} -m recent")));
+    let script = world.next_script().await;
+    assert!(script.text.contains("10.1.0.3:8080"), "{}", script.text);
+    assert!(!script.text.contains("10.96.0.2"), "{}", script.text);
+    let events = world.events();
+    assert!(
+        events.iter().any(|(reason, message)| {
+            *reason == "ServiceNotFullyServed" && message.contains("no such protocol")
+        }),
+        "{events:?}"
+    );
+    world.slices.apply(&slice("b", &["10.1.0.10"]));
+    let script = world.next_script().await;
+    assert!(script.text.contains("10.1.0.10:8080"), "{}", script.text);
 }
 
 #[tokio::test(start_paused = true)]
