@@ -68,6 +68,7 @@ fn main() -> ExitCode {
         callers::OWN_TESTS,
         admission::OWN_TESTS,
         services::FAULTS,
+        services::NAMES,
         sessions::RESTARTS,
         workloads::TESTS,
         live_volumes::TESTS,

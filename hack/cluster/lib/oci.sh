@@ -5,7 +5,8 @@
 #
 #   pause     catatonit as the process that holds a pod's namespaces
 #   busybox   a shell and the usual small programs
-#   agnhost   Kubernetes' test server, over busybox; the only one that needs Go
+#   agnhost   Kubernetes' test server, over busybox; it needs Go
+#   coredns   the cluster's DNS server; not among IMAGES, as only one test wants it
 
 IMAGES=(pause busybox agnhost)
 
@@ -17,6 +18,7 @@ image_names() {
 	busybox) printf '%s\n' registry.k8s.io/e2e-test-images/busybox:1.37.0-1 \
 		docker.io/library/busybox:1.37 docker.io/library/busybox:latest ;;
 	agnhost) echo registry.k8s.io/e2e-test-images/agnhost:2.63.0 ;;
+	coredns) echo registry.k8s.io/coredns/coredns:v1.14.7 ;;
 	*) e2e_image_names "$1" ;;
 	esac
 }
@@ -33,6 +35,10 @@ image_archive() (
 	agnhost)
 		build_set kubernetes
 		programs=("$(debian_file busybox-static /bin/busybox)" "$(tools_dir kubernetes)/agnhost")
+		;;
+	coredns)
+		build_set coredns
+		programs=("$(tools_dir coredns)/coredns")
 		;;
 	*)
 		programs=$(e2e_image_programs "$image")
@@ -64,6 +70,7 @@ image_process() {
 	pause) echo '{"Entrypoint":["/pause","-P"],"User":"65535:65535"}' ;;
 	busybox) echo "{$path,\"Cmd\":[\"sh\"]}" ;;
 	agnhost) echo "{$path,\"Entrypoint\":[\"/agnhost\"],\"Cmd\":[\"pause\"]}" ;;
+	coredns) echo '{"Entrypoint":["/coredns"]}' ;;
 	*) e2e_image_process "$1" ;;
 	esac
 }
@@ -96,6 +103,10 @@ image_users() {
 image_fill_agnhost() {
 	image_fill_busybox "$1" "$2"
 	image_add_agnhost "$1" "$3"
+}
+
+image_fill_coredns() {
+	install -m 755 "$2" "$1/coredns"
 }
 
 # Upstream's tests count on the user, the groups, the link and /uploads.

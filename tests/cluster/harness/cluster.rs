@@ -109,6 +109,14 @@ impl Cluster {
         Ok(())
     }
 
+    /// Brings one more of `hack/cluster/images` to the node.
+    pub async fn import_image(&self, image: &str) -> anyhow::Result<()> {
+        let mut images = script("images");
+        images.args(["import", "--ctr", self.fact("CTR")]);
+        images.args(["--socket", self.fact("CONTAINERD_SOCKET"), image]);
+        output(&mut images).await.map(drop)
+    }
+
     /// Gives the kubelet one more drop-in, and starts it anew with it.
     pub async fn configure(&self, file: &str, text: &str) -> anyhow::Result<()> {
         tokio::fs::write(self.config_dir.path().join(file), text).await?;

@@ -58,8 +58,15 @@ impl Scene {
     where
         K: Resource<DynamicType = ()>,
     {
-        let cluster_wide =
-            ["Namespace", "Node", "APIService", "RuntimeClass"].contains(&&*K::kind(&()));
+        const CLUSTER_WIDE: [&str; 6] = [
+            "Namespace",
+            "Node",
+            "APIService",
+            "RuntimeClass",
+            "ClusterRole",
+            "ClusterRoleBinding",
+        ];
+        let cluster_wide = CLUSTER_WIDE.contains(&&*K::kind(&()));
         self.cluster
             .api::<K>((!cluster_wide).then_some(self.namespace.as_str()))
     }

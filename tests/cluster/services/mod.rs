@@ -5,6 +5,7 @@
 
 mod client;
 mod faults;
+mod names;
 mod outside;
 mod policies;
 
@@ -21,6 +22,7 @@ use crate::harness::{
 use client::{Answer, From, UdpClient, until_only};
 
 pub use faults::TESTS as FAULTS;
+pub use names::TESTS as NAMES;
 pub use outside::TESTS as OUTSIDE;
 pub use policies::TESTS as POLICIES;
 
