@@ -5,6 +5,7 @@
 //! maxima, memory and CPU are taken turn by turn, and their median is shown.
 
 mod rows;
+pub(crate) mod turns;
 mod verdict;
 
 use std::collections::BTreeMap;

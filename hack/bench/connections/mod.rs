@@ -10,16 +10,17 @@ mod report;
 
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 use tokio::task::block_in_place;
 
 use crate::cluster::{Cluster, Kind};
 use crate::netns::{inside, result};
+use crate::progress;
 use crate::proxying::Flags;
 use crate::proxying::prober::{ADDRESSES, Group};
 use crate::proxying::services::Services;
 use crate::report::Subject;
-use crate::{by_turns, progress};
+use crate::report::turns::Turns;
 use load::Load;
 pub(crate) use report::{Report, Turn};
 
@@ -60,20 +61,15 @@ pub(crate) async fn measure(
     load::serve(netns).await?;
     let services = Services::start(cluster).await?;
     let flags = Flags::write(cluster)?;
-    let mut report = Report::new(cluster, rounds, length);
-    for round in 1..=rounds {
-        let turns = by_turns(round).into_iter();
-        for (kind, subject) in turns.filter(|turn| only.is_none_or(|it| it == turn.1)) {
-            progress(&format!("round {round} of {rounds}: {subject}"));
-            services.point(&ADDRESSES).await?;
-            block_in_place(|| cluster.switch_with(kind, &flags.of(kind)))?;
-            load::await_service(netns, services.changing).await?;
-            let turn = turn(cluster, &services, kind, length).await;
-            report.add(subject, turn.with_context(|| subject.to_string())?);
-        }
-    }
+    let turn = async |kind| {
+        services.point(&ADDRESSES).await?;
+        block_in_place(|| cluster.switch_with(kind, &flags.of(kind)))?;
+        load::await_service(netns, services.changing).await?;
+        turn(cluster, &services, kind, length).await
+    };
+    let turns = Turns::take(cluster, rounds, length, only, turn).await?;
     cluster.switch(Kind::None)?;
-    Ok(report)
+    Ok(Report(turns))
 }
 
 async fn turn(

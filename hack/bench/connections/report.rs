@@ -2,14 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::time::Duration;
 
 use serde::Serialize;
 
 use super::load::{Loss, Tally};
 use super::{LONG_LIVED, Phase, RATE};
-use crate::cluster::Cluster;
-use crate::report::Subject;
+use crate::report::turns::Turns;
 
 /// One turn of one agent.
 #[derive(Debug, Default, Serialize)]
@@ -19,27 +17,8 @@ pub(crate) struct Turn {
 
 /// All turns.
 #[derive(Debug, Serialize)]
-pub(crate) struct Report {
-    containerd: String,
-    rounds: usize,
-    seconds_a_phase: f64,
-    turns: BTreeMap<Subject, Vec<Turn>>,
-}
-
-impl Report {
-    pub(super) fn new(cluster: &Cluster, rounds: usize, phase: Duration) -> Self {
-        Self {
-            containerd: cluster.fact("CONTAINERD").to_owned(),
-            rounds,
-            seconds_a_phase: phase.as_secs_f64(),
-            turns: BTreeMap::new(),
-        }
-    }
-
-    pub(super) fn add(&mut self, subject: Subject, turn: Turn) {
-        self.turns.entry(subject).or_default().push(turn);
-    }
-}
+#[serde(transparent)]
+pub(crate) struct Report(pub(super) Turns<Turn>);
 
 /// All turns of one agent in one phase together.
 fn total<'a>(turns: impl Iterator<Item = &'a Tally>) -> Tally {
@@ -73,11 +52,11 @@ fn losses(counts: &BTreeMap<Loss, u64>) -> String {
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self(turns) = self;
         writeln!(
             f,
-            "containerd {}, {} rounds, {} s a phase: {LONG_LIVED} long-lived connections, {RATE} \
-             new ones a second\n",
-            self.containerd, self.rounds, self.seconds_a_phase
+            "{} a phase: {LONG_LIVED} long-lived connections, {RATE} new ones a second\n",
+            turns.heading()
         )?;
         writeln!(
             f,
@@ -85,7 +64,7 @@ impl fmt::Display for Report {
             "", "", "served", "slowest, s", "new lost"
         )?;
         for phase in Phase::ALL {
-            for (subject, turns) in &self.turns {
+            for (subject, turns) in &turns.turns {
                 let tally = total(turns.iter().filter_map(|turn| turn.phases.get(&phase)));
                 writeln!(
                     f,

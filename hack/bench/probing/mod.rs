@@ -7,12 +7,13 @@ mod report;
 
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 
 use crate::cluster::{Cluster, Kind};
 use crate::pods::{COMMAND, Pods};
 use crate::process::{Process, find};
-use crate::{by_turns, progress};
+use crate::progress;
+use crate::report::turns::Turns;
 pub(crate) use report::{Report, Turn};
 
 /// Pods on the node.
@@ -30,15 +31,9 @@ pub(crate) async fn measure(cluster: &Cluster, rounds: usize, window: Duration) 
     let pods = Pods::connect(cluster, COMMAND)
         .await?
         .probed_by(&PROBE, PERIOD);
-    let mut report = Report::new(cluster, rounds, window);
-    for round in 1..=rounds {
-        for (kind, subject) in by_turns(round) {
-            progress(&format!("round {round} of {rounds}: {subject}"));
-            let turn = turn(cluster, &pods, kind, window).await;
-            report.add(subject, turn.with_context(|| subject.to_string())?);
-        }
-    }
-    Ok(report)
+    let turn = async |kind| turn(cluster, &pods, kind, window).await;
+    let turns = Turns::take(cluster, rounds, window, None, turn).await?;
+    Ok(Report(turns))
 }
 
 async fn turn(cluster: &Cluster, pods: &Pods, kind: Kind, window: Duration) -> Result<Turn> {

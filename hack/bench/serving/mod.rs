@@ -13,8 +13,9 @@ use anyhow::{Context, Result};
 use crate::cluster::{Cluster, Kind};
 use crate::pods::{CHATTY, Made, Pods};
 use crate::process::Process;
+use crate::progress;
+use crate::report::turns::Turns;
 use crate::stats::Samples;
-use crate::{by_turns, progress};
 use load::Load;
 pub(crate) use report::{Report, Turn};
 
@@ -32,15 +33,9 @@ const SETTLE: Duration = Duration::from_secs(7);
 /// Lets both agents have `rounds` turns.
 pub(crate) async fn measure(cluster: &Cluster, rounds: usize, window: Duration) -> Result<Report> {
     let pods = Pods::connect(cluster, CHATTY).await?;
-    let mut report = Report::new(cluster, rounds, window);
-    for round in 1..=rounds {
-        for (kind, subject) in by_turns(round) {
-            progress(&format!("round {round} of {rounds}: {subject}"));
-            let turn = turn(cluster, &pods, kind, window).await;
-            report.add(subject, turn.with_context(|| subject.to_string())?);
-        }
-    }
-    Ok(report)
+    let turn = async |kind| turn(cluster, &pods, kind, window).await;
+    let turns = Turns::take(cluster, rounds, window, None, turn).await?;
+    Ok(Report(turns))
 }
 
 async fn turn(cluster: &Cluster, pods: &Pods, kind: Kind, window: Duration) -> Result<Turn> {
