@@ -21,16 +21,7 @@ pub(super) fn remember(memory: &mut PodMemory, outcome: Outcome, now: Timestamp)
             image,
             result,
         } => pulled(memory, container, &image, result, now),
-        Outcome::Start { container, result } => {
-            let entry = memory.containers.entry(container).or_default();
-            // The next start asks for the image again: policy Always means so.
-            entry.image = ImageProgress::Unknown;
-            entry.redefined &= result.is_err();
-            entry.start_failure = result.err().map(|error| {
-                let previous = entry.start_failure.as_ref().map(|f| &f.failure);
-                failed(previous, error, Pauses::STEP, now)
-            });
-        }
+        Outcome::Start { container, result } => started(memory, container, result, now),
         Outcome::Resized { done, aim, result } => {
             if let Some(underway) = &mut memory.resize.underway {
                 underway.done.extend(done);
@@ -90,6 +81,22 @@ pub(super) fn remember(memory: &mut PodMemory, outcome: Outcome, now: Timestamp)
             torn_down(memory, result, now);
         }
     }
+}
+
+fn started(
+    memory: &mut PodMemory,
+    container: String,
+    result: Result<(), StartFailure>,
+    now: Timestamp,
+) {
+    let entry = memory.containers.entry(container).or_default();
+    // The next start asks for the image again: policy Always means so.
+    entry.image = ImageProgress::Unknown;
+    entry.redefined &= result.is_err();
+    entry.start_failure = result.err().map(|error| {
+        let previous = entry.start_failure.as_ref().map(|f| &f.failure);
+        failed(previous, error, Pauses::STEP, now)
+    });
 }
 
 /// The first failure is told as what it is; from the second on the pod is in
