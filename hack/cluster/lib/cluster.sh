@@ -113,7 +113,7 @@ cluster_make_directories() {
 	mount --bind "$C_DIR" "$C_DIR"
 	mount --make-private "$C_DIR"
 	mount --make-shared "$C_DIR"
-	mkdir -p "$C_DIR"/{cmd,run,log,pki,cni,certs.d,etcd,manifests,pod-logs,volume-plugins,containerd,kubelet/pki}
+	mkdir -p "$C_DIR"/{bin,cmd,run,log,pki,cni,certs.d,etcd,manifests,pod-logs,volume-plugins,containerd,kubelet/pki}
 	chmod 711 "$C_DIR"
 	chmod 700 "$C_PKI" "$C_DIR/etcd"
 }

@@ -23,11 +23,12 @@ command_write() {
 	mv "$C_DIR/cmd/$name.new" "$C_DIR/cmd/$name"
 }
 
-# cluster_path: the PATH of daemons and of hack/cluster/exec. The containerd that
-# was chosen comes first: it finds its shim there.
+# cluster_path: the PATH of daemons and of hack/cluster/exec. What a test puts into
+# the cluster's bin comes before all else, even while daemons run. Then the containerd
+# that was chosen: it finds its shim there.
 cluster_path() {
 	local dir path=''
-	for dir in "$C_CONTAINERD_BIN" "$(tools_dir kubernetes)" "$(tools_dir crictl)" "$(tools_dir etcd)"; do
+	for dir in "$C_DIR/bin" "$C_CONTAINERD_BIN" "$(tools_dir kubernetes)" "$(tools_dir crictl)" "$(tools_dir etcd)"; do
 		[[ -z $dir || ! -d $dir ]] || path+=$dir:
 	done
 	echo "${path}/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -311,11 +312,7 @@ node_configure() {
 		--kubeconfig="$C_DIR/kubelet.kubeconfig" \
 		--hostname-override="$C_NODE_NAME" --node-ip="$C_NODE_IP" \
 		--root-dir="$C_KUBELET_ROOT" --cert-dir="$C_KUBELET_ROOT/pki" "$@"
-	if [[ $kind == upstream ]]; then
-		command_write kube-proxy "$(tools_dir kubernetes)/kube-proxy" --config="$C_DIR/kube-proxy.yaml"
-	else
-		rm -f "$C_DIR/cmd/kube-proxy"
-	fi
+	command_write kube-proxy "$(tools_dir kubernetes)/kube-proxy" --config="$C_DIR/kube-proxy.yaml"
 	echo "$kind" >"$C_DIR/node"
 }
 
@@ -427,17 +424,21 @@ kube_proxy_config() {
 ready_kubelet() { ask http://127.0.0.1:10248/healthz; }
 ready_kube_proxy() { ask http://127.0.0.1:10256/healthz; }
 
-# node_launch: starts kubelet, and kube-proxy if the node is upstream's.
+# node_needs_kube_proxy: upstream's kubelet does. Beside our agent it stays at rest
+# until `ctl NAME start kube-proxy`.
+node_needs_kube_proxy() { [[ $(<"$C_DIR/node") == upstream ]]; }
+
+# node_launch: starts kubelet, and kube-proxy if the node needs it.
 node_launch() {
 	node_was_renewed=$(node_lease_renewal)
 	daemon_start kubelet
-	[[ ! -e $C_DIR/cmd/kube-proxy ]] || daemon_start kube-proxy
+	! node_needs_kube_proxy || daemon_start kube-proxy
 }
 
 # node_await: until what node_launch started is ready, and the node too.
 node_await() {
 	daemon_await kubelet 60
-	[[ ! -e $C_DIR/cmd/kube-proxy ]] || daemon_await kube-proxy 60
+	! node_needs_kube_proxy || daemon_await kube-proxy 60
 	if ! wait_until 60 node_is_ready; then
 		kubectl get node "$C_NODE_NAME" -o jsonpath='{range .status.conditions[*]}{.type}={.status} {.reason}: {.message}{"\n"}{end}' >&2 || true
 		daemon_show_log kubelet
