@@ -83,7 +83,7 @@ prepare() {
 	need_build_packages
 	[[ $what == unit ]] && return
 	need_root
-	need_packages curl=curl ip=iproute2 nsenter=util-linux iptables=iptables conntrack=conntrack \
+	need_packages curl=curl ip=iproute2 nsenter=util-linux iptables=iptables nft=nftables conntrack=conntrack \
 		runc=runc /usr/bin/containerd=containerd /usr/lib/cni/ptp=containernetworking-plugins
 	[[ $what != all ]] || need_packages shellcheck=shellcheck
 	need_go kubernetes

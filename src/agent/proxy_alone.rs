@@ -103,7 +103,12 @@ pub async fn cleanup() -> Result<(), IptablesError> {
 async fn clean_family(iptables: &HostIptables, family: Family) -> Result<(), IptablesError> {
     let found = iptables.found(family).await?;
     let script = RuleSet::cleanup(&found);
-    iptables.restore(family, &script).await
+    iptables.restore(family, &script).await?;
+    if let Err(failure) = iptables.remove_nftables_mode(family).await {
+        let family = family.as_str();
+        warn!(family, error = %chain(&failure), "rules of kube-proxy's nftables mode may be left");
+    }
+    Ok(())
 }
 
 /// Completes when the file is another one than now, which ends the process.

@@ -5,4 +5,5 @@
 
 mod apply;
 mod isolate;
+mod nftables;
 mod watch;

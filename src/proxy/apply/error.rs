@@ -68,7 +68,7 @@ impl IptablesError {
         complaint: &str,
         input: &str,
     ) -> Self {
-        let shown = shorten(complaint.trim());
+        let shown = shorten(&one_line(complaint));
         if status.code() == Some(RESOURCE_PROBLEM) && is_about_lock(complaint) {
             return Self::Busy { complaint: shown };
         }
@@ -128,6 +128,12 @@ fn line_number(complaint: &str) -> Option<usize> {
     })
 }
 
+/// As logs and events want it.
+fn one_line(text: &str) -> String {
+    let lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
+    lines.collect::<Vec<_>>().join("; ")
+}
+
 fn shorten(text: &str) -> String {
     match text.char_indices().nth(MOST_TEXT) {
         Some((end, _)) => format!("{}…", &text[..end]),
@@ -182,6 +188,16 @@ mod tests {
         assert!(matches!(failed(1, lock), IptablesError::Failed { .. }));
         let full = "line 4: RULE_APPEND failed (No space left on device)";
         assert!(matches!(failed(4, full), IptablesError::Refused { .. }));
+    }
+
+    #[test]
+    fn a_complaint_is_one_line() {
+        let lock = "Can't lock x: Resource temporarily unavailable\n\n  Stopped waiting.\n";
+        let IptablesError::Busy { complaint } = failed(4, lock) else {
+            panic!("not seen as busy");
+        };
+        let line = "Can't lock x: Resource temporarily unavailable; Stopped waiting.";
+        assert_eq!(complaint, line);
     }
 
     #[test]

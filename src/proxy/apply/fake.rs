@@ -1,11 +1,11 @@
 //! Tables in memory, for tests of what uses [`Iptables`].
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 
-use super::{Iptables, IptablesError};
+use super::{Iptables, IptablesError, NftablesError, Removal};
 use crate::proxy::model::{Family, Found, RestoreScript};
 
 /// Remembers what it is given, and fails when told to.
@@ -17,6 +17,8 @@ struct State {
     restored: Vec<(Family, RestoreScript)>,
     found: BTreeMap<Family, Found>,
     failures: VecDeque<IptablesError>,
+    /// Those of kube-proxy's nftables mode.
+    nftables: BTreeSet<Family>,
 }
 
 impl FakeIptables {
@@ -34,6 +36,17 @@ impl FakeIptables {
     #[must_use]
     pub fn take_restored(&self) -> Vec<(Family, RestoreScript)> {
         std::mem::take(&mut self.state().restored)
+    }
+
+    /// kube-proxy's nftables mode was at work.
+    pub fn set_nftables_mode(&self, family: Family) {
+        self.state().nftables.insert(family);
+    }
+
+    /// Whether its table is still there.
+    #[must_use]
+    pub fn has_nftables_mode(&self, family: Family) -> bool {
+        self.state().nftables.contains(&family)
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -58,5 +71,13 @@ impl Iptables for FakeIptables {
             Some(error) => Err(error),
             None => Ok(state.found.get(&family).cloned().unwrap_or_default()),
         }
+    }
+
+    async fn remove_nftables_mode(&self, family: Family) -> Result<Removal, NftablesError> {
+        Ok(if self.state().nftables.remove(&family) {
+            Removal::Removed
+        } else {
+            Removal::WasAbsent
+        })
     }
 }

@@ -15,7 +15,7 @@ use tokio::sync::Mutex;
 use super::command::Invocation;
 use super::save::{SaveFault, SaveParser};
 use super::watch::{self, Disturbances, LegacyCounts, OwnRuns, Source, Watch, WatchError};
-use super::{Iptables, IptablesError};
+use super::{Iptables, IptablesError, NftablesError, Removal, nftables};
 use crate::proxy::model::{Family, Found, RestoreScript};
 
 /// How long a question about one chain or the version may take.
@@ -213,6 +213,10 @@ impl Iptables for HostIptables {
             },
             SaveFault::Incompatible(table) => IptablesError::Incompatible { table },
         })
+    }
+
+    async fn remove_nftables_mode(&self, family: Family) -> Result<Removal, NftablesError> {
+        nftables::remove(family).await
     }
 }
 

@@ -6,7 +6,8 @@
 //! ```text
 //!  RestoreScript ──► HostIptables ──► iptables-restore ──► kernel
 //!  Found ◄── save ◄──────┤◄────────── iptables-save ◄────────┤
-//!                        │ own processes                      │ nf_tables' events,
+//!  table of the ◄─────────┤ netlink                            │
+//!  nftables mode          │ own processes                      │ nf_tables' events,
 //!                        ▼                                    ▼ counts of ip_tables
 //!  Disturbance ◄──────────────────── watch ◄──────────────────┘
 //! ```
@@ -17,6 +18,7 @@ mod error;
 pub mod fake;
 mod host;
 mod names;
+mod nftables;
 mod save;
 pub mod watch;
 
@@ -25,6 +27,7 @@ use async_trait::async_trait;
 pub use self::error::IptablesError;
 pub use self::host::{Facts, HostIptables, Mode, Programs, Version};
 pub use self::names::is_ours;
+pub use self::nftables::{NftablesError, Removal};
 use crate::proxy::model::{Family, Found, RestoreScript};
 
 /// The tables of this node.
@@ -45,4 +48,11 @@ pub trait Iptables: Send + Sync {
     ///
     /// If that cannot be said in full.
     async fn found(&self, family: Family) -> Result<Found, IptablesError>;
+
+    /// Removes the table of kube-proxy's nftables mode, which iptables does not show.
+    ///
+    /// # Errors
+    ///
+    /// If it may still be there.
+    async fn remove_nftables_mode(&self, family: Family) -> Result<Removal, NftablesError>;
 }
