@@ -27,6 +27,11 @@ const WRITES: usize = 3;
 const WINDOW: Duration = Duration::from_secs(600);
 /// How long a process that wrote must have been silent before it counts as gone.
 const SILENCE: Duration = Duration::from_secs(3600);
+/// The same after a change that it should have followed. Upstream writes within its
+/// `minSyncPeriod` of a second, and 30 s after a failure.
+const FOLLOWS: Duration = Duration::from_secs(60);
+/// It may hear of a change, and write, so long before we hear of the change.
+const AHEAD: Duration = Duration::from_secs(3);
 /// Writes that are remembered: enough for one process among several to be seen.
 const REMEMBERED: usize = 64;
 
@@ -128,13 +133,32 @@ fn runs_kube_proxy(container: &Container) -> bool {
 pub struct Rewrites {
     /// Oldest first.
     writes: VecDeque<(Instant, String)>,
-    culprit: Option<(Instant, String)>,
+    culprit: Option<Culprit>,
+}
+
+/// A process that keeps writing our rules.
+#[derive(Debug, Clone)]
+struct Culprit {
+    process: String,
+    last: Instant,
+    /// Since when there is a change that it has not written.
+    owes: Option<Instant>,
+}
+
+impl Culprit {
+    /// When it counts as gone, if it does not write before.
+    fn gone_at(&self) -> Instant {
+        let silent = self.last + SILENCE;
+        self.owes
+            .map_or(silent, |since| silent.min(since + FOLLOWS))
+    }
 }
 
 impl Rewrites {
     /// Another process, of this name, put rules into chains of ours. Removal of rules
     /// is no write: a firewall that is flushed is to be put right, as often as need be.
     pub fn note(&mut self, process: &str, at: Instant) {
+        self.forget_gone(at);
         self.writes
             .retain(|(when, _)| at.saturating_duration_since(*when) < WINDOW);
         if self.writes.len() == REMEMBERED {
@@ -142,17 +166,44 @@ impl Rewrites {
         }
         self.writes.push_back((at, process.to_owned()));
         let count = self.writes.iter().filter(|(_, who)| who == process).count();
-        let is_known = matches!(&self.culprit, Some((_, who)) if who == process);
+        let is_known = matches!(&self.culprit, Some(known) if known.process == process);
         if is_known || count >= WRITES {
-            self.culprit = Some((at, process.to_owned()));
+            self.culprit = Some(Culprit {
+                process: process.to_owned(),
+                last: at,
+                owes: None,
+            });
         }
     }
 
-    /// The process that keeps writing our rules, until it was silent for an hour.
+    /// Services have changed, so that whoever programs them has to write.
+    pub fn expect(&mut self, at: Instant) {
+        if let Some(culprit) = &mut self.culprit
+            && at.saturating_duration_since(culprit.last) >= AHEAD
+        {
+            culprit.owes.get_or_insert(at);
+        }
+    }
+
+    /// The process that keeps writing our rules: until it was silent for an hour, or for
+    /// a minute although there was something to write.
     #[must_use]
-    pub fn culprit(&self, now: Instant) -> Option<&str> {
-        let (last, process) = self.culprit.as_ref()?;
-        (now.saturating_duration_since(*last) < SILENCE).then_some(process)
+    pub fn culprit(&self) -> Option<&str> {
+        let culprit = self.culprit.as_ref()?;
+        Some(&culprit.process)
+    }
+
+    /// When that process counts as gone, if it writes nothing until then.
+    #[must_use]
+    pub fn gone_at(&self) -> Option<Instant> {
+        self.culprit.as_ref().map(Culprit::gone_at)
+    }
+
+    /// Forgets a process that counts as gone, with what it wrote.
+    pub fn forget_gone(&mut self, now: Instant) {
+        if let Some(gone) = self.culprit.take_if(|culprit| culprit.gone_at() <= now) {
+            self.writes.retain(|(_, who)| *who != gone.process);
+        }
     }
 }
 

@@ -114,8 +114,46 @@ fn who_writes_again_and_again_is_found() {
         for (who, second) in *writes {
             rewrites.note(who, at(*second));
         }
-        assert_eq!(rewrites.culprit(at(*asked)), *expected, "row {number}");
+        rewrites.forget_gone(at(*asked));
+        assert_eq!(rewrites.culprit(), *expected, "row {number}");
     }
+}
+
+#[test]
+fn who_does_not_follow_a_change_is_gone() {
+    let start = Instant::now();
+    let at = |second: u64| start + Duration::from_secs(second);
+    let asked = |rewrites: &mut Rewrites, second| {
+        rewrites.forget_gone(at(second));
+        rewrites.culprit().is_some()
+    };
+    let mut rewrites = Rewrites::default();
+    rewrites.expect(at(0));
+    assert_eq!(rewrites.gone_at(), None);
+    for second in [1, 2, 3] {
+        rewrites.note("a", at(second));
+    }
+    assert_eq!(rewrites.gone_at(), Some(at(3 + 3600)));
+    // It was faster than our watch.
+    rewrites.expect(at(5));
+    assert_eq!(rewrites.gone_at(), Some(at(3 + 3600)));
+    // A change that it follows, and another one.
+    rewrites.expect(at(100));
+    rewrites.expect(at(110));
+    assert_eq!(rewrites.gone_at(), Some(at(160)));
+    rewrites.note("b", at(150));
+    rewrites.note("a", at(159));
+    assert!(asked(&mut rewrites, 200));
+    rewrites.expect(at(200));
+    assert!(asked(&mut rewrites, 259));
+    assert!(!asked(&mut rewrites, 260));
+    // It is back: again it takes a few writes.
+    for second in [261, 262] {
+        rewrites.note("a", at(second));
+        assert!(!asked(&mut rewrites, second));
+    }
+    rewrites.note("a", at(263));
+    assert!(asked(&mut rewrites, 263));
 }
 
 #[test]
@@ -126,11 +164,11 @@ fn memory_is_bounded_and_the_busiest_is_still_found() {
         rewrites.note(&format!("p{number}"), start);
         assert!(rewrites.writes.len() <= REMEMBERED);
     }
-    assert_eq!(rewrites.culprit(start), None);
+    assert_eq!(rewrites.culprit(), None);
     for _ in 0..WRITES {
         rewrites.note("a", start);
     }
-    assert_eq!(rewrites.culprit(start), Some("a"));
+    assert_eq!(rewrites.culprit(), Some("a"));
 }
 
 fn verdicts() -> [Verdict; 3] {

@@ -153,7 +153,10 @@ impl ProxyTask {
                     self.lookout = None;
                     self.look_again = Instant::now() + LOOKOUT_PAUSE;
                 }
-                Wake::Due => self.take_objects(),
+                Wake::Due => {
+                    self.judge();
+                    self.take_objects();
+                }
             }
         }
     }
@@ -190,7 +193,12 @@ impl ProxyTask {
             .filter_map(|family| family.due_at(now.into_std()))
             .map(Instant::from_std);
         let lookout = self.lookout.is_none().then_some(self.look_again);
-        families.chain(self.node_deadline).chain(lookout).min()
+        let rival = self.rewrites.gone_at().map(Instant::from_std);
+        families
+            .chain(self.node_deadline)
+            .chain(lookout)
+            .chain(rival)
+            .min()
     }
 
     // === what comes in ===
@@ -237,6 +245,9 @@ impl ProxyTask {
         }
         let checks = wanted_checks(&self.families, &content.index);
         drop(content);
+        if !changed.is_empty() {
+            self.rewrites.expect(Instant::now().into_std());
+        }
         self.want_checks(checks);
         self.report.problems(problems);
         if self.is_at_work() {
@@ -298,6 +309,7 @@ impl ProxyTask {
     }
 
     fn judge(&mut self) {
+        self.rewrites.forget_gone(Instant::now().into_std());
         let verdict = match &mut self.deps.pods {
             None => Verdict::Alone,
             Some(pods) => {
@@ -305,7 +317,7 @@ impl ProxyTask {
                 if !pods.ready.all() {
                     return;
                 }
-                let culprit = self.rewrites.culprit(Instant::now().into_std());
+                let culprit = self.rewrites.culprit();
                 presence::judge(pods.pods.values().map(|pod| &*pod.pod), culprit)
             }
         };

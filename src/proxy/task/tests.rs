@@ -449,6 +449,17 @@ async fn it_does_not_fight_with_who_writes_again_and_again() {
     drop(world.iptables.take_restored());
     (world.disturb)(disturbance("KUBE-SERVICES", Some("iptables-nft-re")));
     world.is_quiet().await;
+    // A change that the other follows, and one that it does not.
+    world.slices.apply(&slice("a", &["10.1.0.6"]));
+    (world.disturb)(disturbance("KUBE-SERVICES", Some("iptables-nft-re")));
+    world.is_quiet().await;
+    world.slices.apply(&slice("a", &["10.1.0.7"]));
+    tokio::time::sleep(Duration::from_secs(59)).await;
+    assert!(world.iptables.take_restored().is_empty());
+    let script = world.next_script().await;
+    assert!(script.text.contains("10.1.0.7:8080"), "{}", script.text);
+    assert!(script.text.contains("KUBE-POSTROUTING"), "{}", script.text);
+    assert_eq!(*world.verdict.borrow(), Some(Verdict::Alone));
 }
 
 #[tokio::test(start_paused = true)]
