@@ -32,9 +32,22 @@ pub(super) struct Content {
     pub(super) index: ServiceIndex,
     services_listed: bool,
     slices_listed: bool,
+    seen: Seen,
+}
+
+/// How many objects were put in, whether that made a difference or not.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) struct Seen {
+    pub(super) services: u64,
+    pub(super) slices: u64,
 }
 
 impl Content {
+    /// What was seen since this was last asked.
+    pub(super) fn take_seen(&mut self) -> Seen {
+        std::mem::take(&mut self.seen)
+    }
+
     /// Whether both kinds were listed in full once. Before that, rules would be made
     /// of half of what there is.
     pub(super) const fn is_complete(&self) -> bool {
@@ -50,6 +63,7 @@ impl Inbox {
                 index: ServiceIndex::new(node),
                 services_listed: false,
                 slices_listed: false,
+                seen: Seen::default(),
             }),
             changed: Notify::new(),
         }))
@@ -104,8 +118,10 @@ impl ObjectSink<Service> for Services {
             let named = metadata.namespace.as_deref().zip(metadata.name.as_deref());
             listing.extend(named.map(|(namespace, name)| ServiceName::new(namespace, name)));
         }
-        self.inbox
-            .put(|content| content.index.apply_service(service));
+        self.inbox.put(|content| {
+            content.seen.services += 1;
+            content.index.apply_service(service);
+        });
     }
 
     fn delete(&mut self, namespace: &str, name: &str) {
@@ -113,8 +129,10 @@ impl ObjectSink<Service> for Services {
         if let Some(listing) = &mut self.listing {
             listing.remove(&name);
         }
-        self.inbox
-            .put(|content| content.index.delete_service(&name));
+        self.inbox.put(|content| {
+            content.seen.services += 1;
+            content.index.delete_service(&name);
+        });
     }
 
     fn begin_list(&mut self) {
@@ -145,15 +163,20 @@ impl ObjectSink<EndpointSlice> for Slices {
             let named = metadata.namespace.as_deref().zip(metadata.name.as_deref());
             listing.extend(named.map(|(namespace, name)| (namespace.into(), name.into())));
         }
-        self.inbox.put(|content| content.index.apply_slice(slice));
+        self.inbox.put(|content| {
+            content.seen.slices += 1;
+            content.index.apply_slice(slice);
+        });
     }
 
     fn delete(&mut self, namespace: &str, name: &str) {
         if let Some(listing) = &mut self.listing {
             listing.remove(&(namespace.into(), name.into()));
         }
-        self.inbox
-            .put(|content| content.index.delete_slice(namespace, name));
+        self.inbox.put(|content| {
+            content.seen.slices += 1;
+            content.index.delete_slice(namespace, name);
+        });
     }
 
     fn begin_list(&mut self) {

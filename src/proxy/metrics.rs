@@ -15,7 +15,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets, linear_buckets};
 use prometheus_client::registry::{Metric, Registry};
 
-use super::model::{Family, Table};
+use super::model::{Family, Source, Table};
 
 /// How much of the rules an application of them wrote.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,14 +31,6 @@ pub enum SyncKind {
 pub enum TrafficPolicy {
     Internal,
     External,
-}
-
-/// What changes before the rules do.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Source {
-    Services,
-    /// EndpointSlices.
-    Endpoints,
 }
 
 type Histograms<L> = Series<L, Histogram, fn() -> Histogram>;
@@ -211,7 +203,7 @@ impl Metrics {
         );
         registry.add(
             "sync_proxy_rules_endpoint_changes_pending",
-            "Changes of EndpointSlices that the rules do not have yet",
+            "Services with changes of EndpointSlices that the rules do not have yet",
             &self.endpoint_changes.pending,
         );
         registry.add(
@@ -221,7 +213,7 @@ impl Metrics {
         );
         registry.add(
             "sync_proxy_rules_service_changes_pending",
-            "Changes of Services that the rules do not have yet",
+            "Services with changes of their own that the rules do not have yet",
             &self.service_changes.pending,
         );
     }
@@ -275,7 +267,7 @@ impl Metrics {
         self.rules_written(Family::V4, Table::Nat, 1);
         self.no_local_endpoints(Family::V4, TrafficPolicy::Internal, 1);
         self.conntrack(Family::V4, second, 1);
-        self.changed(Source::Services);
+        self.changed(Source::Services, 1);
         self.pending(Source::Endpoints, 1);
         self.healthz(200);
         self.livez(200);
@@ -354,12 +346,12 @@ impl Metrics {
             .inc_by(deleted);
     }
 
-    /// One object was seen to change.
-    pub fn changed(&self, source: Source) {
-        self.changes(source).total.inc();
+    /// So many changes of objects were seen.
+    pub fn changed(&self, source: Source, count: u64) {
+        self.changes(source).total.inc_by(count);
     }
 
-    /// So many changes are not in the rules yet.
+    /// Of so many Services, changes are not in the rules yet.
     pub fn pending(&self, source: Source, count: usize) {
         self.changes(source).pending.set(clamped(count));
     }
@@ -421,7 +413,7 @@ mod tests {
         metrics.restore_failed(Family::V4, SyncKind::Full);
         metrics.programmed(Family::V4, Duration::from_secs(61));
         metrics.rules(Family::V4, Table::Filter, 7);
-        metrics.changed(Source::Endpoints);
+        metrics.changed(Source::Endpoints, 1);
         metrics.healthz(503);
         let mut text = String::new();
         prometheus_client::encoding::text::encode(&mut text, &registry).unwrap();

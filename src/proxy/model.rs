@@ -39,6 +39,18 @@ impl Family {
     }
 }
 
+/// The kind of object that makes rules change.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Source {
+    Services,
+    /// EndpointSlices.
+    Endpoints,
+}
+
+impl Source {
+    pub const ALL: [Self; 2] = [Self::Services, Self::Endpoints];
+}
+
 /// A transport protocol that Services can have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Protocol {

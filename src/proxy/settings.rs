@@ -105,6 +105,25 @@ impl ProxySettings {
         }
     }
 
+    /// Where node ports of a family answer, as far as it is an address of this machine.
+    #[must_use]
+    pub fn node_ports_at(
+        &self,
+        family: Family,
+        node: &NodeView,
+        machine: &BTreeSet<IpAddr>,
+    ) -> BTreeSet<IpAddr> {
+        let chosen = match self.node_port_addresses(family, node, machine) {
+            NodePortAddresses::All => machine.iter().copied().collect(),
+            NodePortAddresses::Only(addresses) => addresses,
+        };
+        let localhost = self.localhost_node_ports && family == Family::V4;
+        let answers = |address: &IpAddr| {
+            Family::of(*address) == family && (localhost || !address.is_loopback())
+        };
+        chosen.into_iter().filter(answers).collect()
+    }
+
     /// The addresses that node ports answer on, by family.
     #[must_use]
     pub fn node_port_addresses(
@@ -263,5 +282,46 @@ mod tests {
         let v6 = bound.rules(facts(Family::V6), &node(), &machine());
         assert_eq!(v4.node_ips, [ip("192.0.2.9")]);
         assert_eq!(v6.node_ips, [ip("2001:db8::1")]);
+    }
+
+    #[test]
+    fn node_ports_answer_where_they_are_configured_to() {
+        let at = |node_ports, localhost_node_ports, family| {
+            let settings = ProxySettings {
+                node_ports,
+                localhost_node_ports,
+                ..settings()
+            };
+            let found = settings.node_ports_at(family, &node(), &machine());
+            let texts: Vec<_> = found.iter().map(ToString::to_string).collect();
+            texts.join(" ")
+        };
+        let cidrs = |texts: &[&str]| NodePortChoice::Cidrs(texts.iter().map(|t| net(t)).collect());
+        for (choice, localhost, v4, v6) in [
+            (
+                NodePortChoice::All,
+                true,
+                "127.0.0.1 192.0.2.1 198.51.100.7",
+                "2001:db8::1",
+            ),
+            (
+                NodePortChoice::All,
+                false,
+                "192.0.2.1 198.51.100.7",
+                "2001:db8::1",
+            ),
+            (NodePortChoice::Primary, true, "192.0.2.1", "2001:db8::1"),
+            (
+                cidrs(&["198.51.100.0/24", "::1/128"]),
+                true,
+                "198.51.100.7",
+                "",
+            ),
+            (cidrs(&["127.0.0.0/8"]), true, "127.0.0.1", "2001:db8::1"),
+            (cidrs(&["127.0.0.0/8"]), false, "", "2001:db8::1"),
+        ] {
+            assert_eq!(at(choice.clone(), localhost, Family::V4), v4, "{choice:?}");
+            assert_eq!(at(choice.clone(), localhost, Family::V6), v6, "{choice:?}");
+        }
     }
 }

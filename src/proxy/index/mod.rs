@@ -45,6 +45,10 @@ pub struct NodeLocal {
 /// What may have become different for one Service.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Change {
+    /// Whether it was by a Service: this one, or one that wanted the same destinations.
+    pub by_service: bool,
+    /// Whether it was by slices.
+    pub by_slices: bool,
     /// The UDP and SCTP destinations that it had when changes were last taken: flows to
     /// them may have to be forgotten. TCP's end by themselves.
     pub before: Vec<(Family, Destination)>,

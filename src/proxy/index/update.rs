@@ -154,21 +154,26 @@ impl ServiceIndex {
     }
 
     /// Rules of this Service may become different. To be called before they do.
-    fn mark(&mut self, name: &Arc<ServiceName>) {
-        if self.changed.contains_key(name) {
-            return;
-        }
+    fn mark(&mut self, name: &Arc<ServiceName>) -> &mut Change {
+        let before = match self.changed.get(name) {
+            Some(_) => Vec::new(),
+            None => self.stateless(name),
+        };
+        let change = || Change {
+            before,
+            ..Change::default()
+        };
+        self.changed.entry(Arc::clone(name)).or_insert_with(change)
+    }
+
+    /// The destinations of a Service whose flows do not end by themselves.
+    fn stateless(&self, name: &ServiceName) -> Vec<(Family, Destination)> {
         let of_family = |family| {
             self.destinations(name, family)
                 .filter(|destination| !is_tcp(*destination))
                 .map(move |destination| (family, destination))
         };
-        let before = Family::ALL.into_iter().flat_map(of_family).collect();
-        let change = Change {
-            before,
-            triggers: Vec::new(),
-        };
-        self.changed.insert(Arc::clone(name), change);
+        Family::ALL.into_iter().flat_map(of_family).collect()
     }
 
     fn set_service(&mut self, name: &Arc<ServiceName>, info: Option<ServiceInfo>) {
@@ -182,7 +187,7 @@ impl ServiceIndex {
         let old = claims_of(before);
         let new = claims_of(info.as_ref());
         if was_proxied || proxied {
-            self.mark(name);
+            self.mark(name).by_service = true;
         }
         self.reclaim(name, &old, &new);
         self.counts.services += usize::from(proxied);
@@ -217,7 +222,7 @@ impl ServiceIndex {
             .cloned()
             .collect();
         for rival in &rivals {
-            self.mark(rival);
+            self.mark(rival).by_service = true;
         }
         if !rivals.is_empty() {
             self.contested.insert(Arc::clone(name));
@@ -255,7 +260,7 @@ impl ServiceIndex {
             && !(nothing(before) && nothing(slice.as_ref()));
         self.counts.replace(before, slice.as_ref());
         if matters {
-            self.mark(service);
+            self.mark(service).by_slices = true;
         }
         let entry = self.services.entry(Arc::clone(service)).or_default();
         match (entry.position(name), slice) {

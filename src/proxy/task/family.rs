@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::proxy::apply::watch::Chains;
-use crate::proxy::apply::{Iptables, IptablesError};
+use crate::proxy::apply::{Iptables, IptablesError, NftablesError, Removal};
 use crate::proxy::conntrack::{self, Cleaned, Conntrack, ConntrackError};
 use crate::proxy::index::ServiceIndex;
 use crate::proxy::metrics::SyncKind;
@@ -25,8 +25,6 @@ const FULL_EVERY: Duration = Duration::from_secs(3600);
 pub(super) struct SyncDeps<'a> {
     pub(super) iptables: &'a dyn Iptables,
     pub(super) conntrack: &'a dyn Conntrack,
-    /// All addresses of this machine.
-    pub(super) addresses: &'a BTreeSet<IpAddr>,
 }
 
 /// What a sync did.
@@ -43,6 +41,8 @@ pub(super) struct SyncReport {
     /// A Service whose rules the kernel does not take, and which goes without them until
     /// it changes.
     pub(super) excluded: Option<Arc<ServiceName>>,
+    /// Of kube-proxy's other mode; `None`: it was seen to before, or is yet to be.
+    pub(super) leftovers: Option<Result<Removal, NftablesError>>,
     /// `None`: no flow can have become stale. With the time that it took.
     pub(super) flows: Option<(Duration, Result<Cleaned, ConntrackError>)>,
 }
@@ -57,6 +57,14 @@ pub(super) struct FamilyProxy {
     doubt: Doubt,
     /// The Service for which a line was refused last time.
     suspect: Option<Arc<ServiceName>>,
+    /// Whether rules of kube-proxy's nftables mode may be there.
+    leftovers: Leftovers,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Leftovers {
+    Unknown,
+    SeenTo,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -76,6 +84,7 @@ impl FamilyProxy {
             full_due: None,
             doubt: Doubt::None,
             suspect: None,
+            leftovers: Leftovers::Unknown,
         }
     }
 
@@ -126,6 +135,12 @@ impl FamilyProxy {
         }
     }
 
+    /// The Services are ours now, and somebody else's until a moment ago.
+    pub(super) fn begin(&mut self) {
+        self.distrust();
+        self.leftovers = Leftovers::Unknown;
+    }
+
     /// Nothing is known any more of what the kernel has.
     pub(super) fn distrust(&mut self) {
         self.rules.want_full();
@@ -140,8 +155,13 @@ impl FamilyProxy {
         Some(self.pace.ready_at().map_or(now, |ready| ready.max(now)))
     }
 
-    /// Brings the kernel to what the rules say now.
-    pub(super) async fn sync(&mut self, deps: &SyncDeps<'_>) -> SyncReport {
+    /// Brings the kernel to what the rules say now. `node_ports`: the addresses of this
+    /// machine on which node ports answer.
+    pub(super) async fn sync(
+        &mut self,
+        deps: &SyncDeps<'_>,
+        node_ports: BTreeSet<IpAddr>,
+    ) -> SyncReport {
         let began = now();
         if self.full_due.is_some_and(|due| due <= began) && !self.rules.is_large() {
             self.rules.want_full();
@@ -155,6 +175,7 @@ impl FamilyProxy {
             nat_rules: 0,
             result: Ok(()),
             excluded: None,
+            leftovers: None,
             flows: None,
         };
         report.result = self.write(deps, &mut report).await;
@@ -166,7 +187,8 @@ impl FamilyProxy {
                 if report.kind == SyncKind::Full || self.full_due.is_some_and(|due| due <= began) {
                     self.full_due = Some(report.ended + FULL_EVERY);
                 }
-                report.flows = self.forget_stale_flows(deps).await;
+                report.leftovers = self.remove_leftovers(deps).await;
+                report.flows = self.forget_stale_flows(deps, &node_ports).await;
             }
             Err(failure) => {
                 report.excluded = self.exclude(failure);
@@ -226,16 +248,29 @@ impl FamilyProxy {
         Ok(())
     }
 
+    /// After the rules, unlike upstream: until these are there, the others serve.
+    async fn remove_leftovers(
+        &mut self,
+        deps: &SyncDeps<'_>,
+    ) -> Option<Result<Removal, NftablesError>> {
+        if self.leftovers == Leftovers::SeenTo {
+            return None;
+        }
+        self.leftovers = Leftovers::SeenTo;
+        Some(deps.iptables.remove_nftables_mode(self.family).await)
+    }
+
     /// After the rules: before, a client's next packet would bring the same flow back.
     async fn forget_stale_flows(
         &mut self,
         deps: &SyncDeps<'_>,
+        node_ports: &BTreeSet<IpAddr>,
     ) -> Option<(Duration, Result<Cleaned, ConntrackError>)> {
         if !self.truth.is_pass_due() {
             return None;
         }
         let began = now();
-        let result = conntrack::clean(deps.conntrack, &mut self.truth, deps.addresses).await;
+        let result = conntrack::clean(deps.conntrack, &mut self.truth, node_ports).await;
         Some((now().saturating_duration_since(began), result))
     }
 }

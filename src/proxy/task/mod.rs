@@ -235,6 +235,7 @@ impl ProxyTask {
         }
         self.node_deadline = None;
         let mut content = self.deps.inbox.content();
+        self.report.seen(content.take_seen());
         if !content.is_complete() {
             return;
         }
@@ -251,7 +252,7 @@ impl ProxyTask {
         self.want_checks(checks);
         self.report.problems(problems);
         if self.is_at_work() {
-            self.report.changed(&self.families, changed.values());
+            self.report.changed(&self.families, &changed);
         }
     }
 
@@ -336,6 +337,7 @@ impl ProxyTask {
             }
         } else {
             self.deps.health.rest();
+            self.report.rest();
         }
         self.deps.verdict.send_replace(Some(verdict));
     }
@@ -343,7 +345,7 @@ impl ProxyTask {
     /// Who was at work before has left rules that nobody here knows.
     fn begin_work(&mut self) {
         (self.deps.prepare)();
-        self.families.iter_mut().for_each(FamilyProxy::distrust);
+        self.families.iter_mut().for_each(FamilyProxy::begin);
         (self.deps.events)(ProxyEvent {
             about: ProxyEventAbout::Node,
             severity: Severity::Normal,
@@ -378,17 +380,21 @@ impl ProxyTask {
             return;
         }
         let now = Instant::now().into_std();
-        let addresses = (self.deps.addresses)();
+        let machine = (self.deps.addresses)();
         let deps = SyncDeps {
             iptables: &*self.deps.iptables,
             conntrack: &*self.deps.conntrack,
-            addresses: &addresses,
         };
         let due = self
             .families
             .iter_mut()
             .filter(|family| family.due_at(now).is_some_and(|at| at <= now));
-        let reports = join_all(due.map(|family| family.sync(&deps))).await;
+        let syncs = due.map(|family| {
+            let settings = &self.deps.settings;
+            let addresses = settings.node_ports_at(family.family(), &self.node, &machine);
+            family.sync(&deps, addresses)
+        });
+        let reports = join_all(syncs).await;
         for report in reports {
             self.report.synced(&self.families, report);
         }

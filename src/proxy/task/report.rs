@@ -1,6 +1,6 @@
 //! What came of changes and syncs, for people and for metrics.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use jiff::Timestamp;
@@ -11,10 +11,12 @@ use super::family::{FamilyProxy, SyncReport};
 use crate::apiserver::{ProxyEvent, ProxyEventAbout};
 use crate::error::chain;
 use crate::pod::Severity;
+use crate::proxy::apply::{IptablesError, NftablesError, Removal};
 use crate::proxy::health::{EventSender, ProxyHealth};
+use crate::proxy::inbox::Seen;
 use crate::proxy::index::Change;
 use crate::proxy::metrics::{Metrics, SyncKind, TrafficPolicy};
-use crate::proxy::model::{Family, Table};
+use crate::proxy::model::{Family, ServiceName, Source, Table};
 use crate::proxy::problem::Problem;
 
 /// Times of changes that wait for their rules, of one family; of more, the rest is not
@@ -25,8 +27,14 @@ pub(super) struct Reporter {
     metrics: Metrics,
     health: ProxyHealth,
     events: EventSender,
+    /// What happened before is not measured, as upstream: nobody was there to follow it.
+    started: Timestamp,
     /// When what happened that the rules do not show yet.
     triggers: BTreeMap<Family, Vec<Timestamp>>,
+    /// Services with changes that the rules do not have yet.
+    pending: BTreeMap<Source, BTreeSet<Arc<ServiceName>>>,
+    /// Failures that last, as they were told last.
+    failing: BTreeMap<Family, String>,
 }
 
 impl Reporter {
@@ -35,7 +43,10 @@ impl Reporter {
             metrics,
             health,
             events,
+            started: Timestamp::now(),
             triggers: BTreeMap::new(),
+            pending: BTreeMap::new(),
+            failing: BTreeMap::new(),
         }
     }
 
@@ -63,11 +74,17 @@ impl Reporter {
         }
     }
 
+    /// Counts what came in.
+    pub(super) fn seen(&self, seen: Seen) {
+        self.metrics.changed(Source::Services, seen.services);
+        self.metrics.changed(Source::Endpoints, seen.slices);
+    }
+
     /// Notes that rules had a cause to change.
-    pub(super) fn changed<'a>(
+    pub(super) fn changed(
         &mut self,
         families: &[FamilyProxy],
-        changes: impl Iterator<Item = &'a Change> + Clone,
+        changes: &BTreeMap<Arc<ServiceName>, Change>,
     ) {
         let (now, at) = (Instant::now(), Timestamp::now());
         for family in families.iter().filter(|family| !family.rules().is_clean()) {
@@ -75,8 +92,39 @@ impl Reporter {
             self.metrics.queued(family.family(), at);
             let waiting = self.triggers.entry(family.family()).or_default();
             let room = MOST_TRIGGERS.saturating_sub(waiting.len());
-            let triggers = changes.clone().flat_map(|change| &change.triggers);
-            waiting.extend(triggers.take(room));
+            let triggers = changes.values().flat_map(|change| &change.triggers);
+            let measured = triggers.filter(|trigger| **trigger > self.started);
+            waiting.extend(measured.take(room));
+        }
+        if families.iter().all(|family| family.rules().is_clean()) {
+            return;
+        }
+        for (name, change) in changes {
+            for (is_cause, source) in [
+                (change.by_service, Source::Services),
+                (change.by_slices, Source::Endpoints),
+            ] {
+                if is_cause {
+                    let pending = self.pending.entry(source).or_default();
+                    pending.insert(Arc::clone(name));
+                }
+            }
+        }
+        self.tell_pending();
+    }
+
+    /// What waits for rules is somebody else's work now.
+    pub(super) fn rest(&mut self) {
+        self.triggers.clear();
+        self.failing.clear();
+        self.pending.clear();
+        self.tell_pending();
+    }
+
+    fn tell_pending(&self) {
+        for source in Source::ALL {
+            let count = self.pending.get(&source).map_or(0, BTreeSet::len);
+            self.metrics.pending(source, count);
         }
     }
 
@@ -86,6 +134,10 @@ impl Reporter {
         match &report.result {
             Ok(()) => {
                 self.succeeded(&report);
+                if families.iter().all(|family| family.rules().is_clean()) {
+                    self.pending.clear();
+                    self.tell_pending();
+                }
                 if let Some(proxy) = families.iter().find(|proxy| proxy.family() == family) {
                     self.measure(proxy);
                 }
@@ -98,6 +150,7 @@ impl Reporter {
                     error = %chain(failure),
                     "cannot write the rules of Services; it is tried again"
                 );
+                self.tell_failure(family, failure);
                 let message = chain(failure).to_string();
                 self.problems(report.excluded.iter().map(|service| Problem {
                     service: Arc::clone(service),
@@ -107,11 +160,31 @@ impl Reporter {
                 }));
             }
         }
+        if let Some(leftovers) = &report.leftovers {
+            tell_leftovers(family, leftovers);
+        }
         self.flows(report);
+    }
+
+    /// An event, unless it is the same as that of the try before.
+    fn tell_failure(&mut self, family: Family, failure: &IptablesError) {
+        let message = format!("{}: {}", family.as_str(), chain(failure));
+        if self.failing.get(&family) == Some(&message) {
+            return;
+        }
+        self.failing.insert(family, message.clone());
+        (self.events)(ProxyEvent {
+            about: ProxyEventAbout::Node,
+            severity: Severity::Warning,
+            reason: "ServiceRulesNotWritten",
+            action: "ProgramServices",
+            message,
+        });
     }
 
     fn succeeded(&mut self, report: &SyncReport) {
         let family = report.family;
+        self.failing.remove(&family);
         let took = report.ended.saturating_duration_since(report.began);
         let now = Timestamp::now();
         self.health.updated(family, Instant::from_std(report.began));
@@ -183,6 +256,22 @@ impl Reporter {
             Some((_, Err(failure))) => {
                 warn!(family, error = %chain(&failure), "cannot look for stale flows");
             }
+        }
+    }
+}
+
+/// Tells what became of the rules of kube-proxy's other mode.
+fn tell_leftovers(family: Family, leftovers: &Result<Removal, NftablesError>) {
+    let family = family.as_str();
+    match leftovers {
+        Ok(Removal::Removed) => info!(family, "rules of kube-proxy's nftables mode removed"),
+        Ok(Removal::WasAbsent) => {}
+        Err(failure) => {
+            warn!(
+                family,
+                error = %chain(failure),
+                "rules of kube-proxy's nftables mode may be left"
+            );
         }
     }
 }

@@ -1,5 +1,7 @@
 //! The loop with tables in memory: when it writes, what it survives, when it rests.
 
+mod telling;
+
 use std::collections::VecDeque;
 use std::sync::Mutex;
 
@@ -34,6 +36,7 @@ struct World {
     verdict: watch::Receiver<Option<Verdict>>,
     checks: watch::Receiver<Arc<WantedChecks>>,
     events: Arc<Mutex<VecDeque<ProxyEvent>>>,
+    metrics: Registry,
     shutdown: CancellationToken,
     written: VecDeque<RestoreScript>,
 }
@@ -92,6 +95,7 @@ impl World {
         let events = Arc::<Mutex<VecDeque<ProxyEvent>>>::default();
         let (disturb, disturbances) = channel();
         let disturbances = Mutex::new(Some(disturbances));
+        let mut registry = Registry::default();
         let task = ProxyTask::new(ProxyDeps {
             settings: settings(),
             families: vec![FamilyFacts {
@@ -114,7 +118,7 @@ impl World {
             prepare: Box::new(|| {}),
             addresses: Arc::new(BTreeSet::new),
             health: health.clone(),
-            metrics: Metrics::new(&mut Registry::default()),
+            metrics: Metrics::new(&mut registry),
             events: {
                 let events = Arc::clone(&events);
                 Arc::new(move |event| events.lock().unwrap().push_back(event))
@@ -134,6 +138,7 @@ impl World {
             verdict,
             checks,
             events,
+            metrics: registry,
             shutdown,
             written: VecDeque::new(),
         }
