@@ -68,6 +68,8 @@ fn main() -> ExitCode {
         callers::OWN_TESTS,
         admission::OWN_TESTS,
         services::FAULTS,
+        services::IPTABLES,
+        services::UPGRADE,
         services::NAMES,
         sessions::RESTARTS,
         workloads::TESTS,

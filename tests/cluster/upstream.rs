@@ -47,6 +47,23 @@ pub const CANNOT: &[(&str, &str)] = &[
          tables every 30 s",
     ),
     (
+        "services::iptables::a_broken_iptables_harms_no_traffic_and_is_told",
+        "it waits for a program that hangs for as long as it hangs, and tells failures in its \
+         log alone",
+    ),
+    (
+        "services::iptables::a_held_lock_harms_no_traffic_and_is_told",
+        "it tells failures in its log alone",
+    ),
+    (
+        "services::upgrade::a_kube_proxy_pod_and_the_agent_take_turns",
+        "there is no second proxy on it that could take turns with it",
+    ),
+    (
+        "services::upgrade::a_kube_proxy_process_and_the_agent_take_turns",
+        "there is no second proxy on it that could take turns with it",
+    ),
+    (
         "static_pods::bad_manifests_are_reported_by_file_and_reason",
         "it ignores fields that it does not know, and does not say where in a file an error is",
     ),

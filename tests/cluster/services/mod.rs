@@ -5,9 +5,12 @@
 
 mod client;
 mod faults;
+mod iptables;
 mod names;
 mod outside;
 mod policies;
+mod traffic;
+mod upgrade;
 
 use anyhow::{Context, ensure};
 use k8s_openapi::api::apps::v1::Deployment;
@@ -22,9 +25,11 @@ use crate::harness::{
 use client::{Answer, From, UdpClient, until_only};
 
 pub use faults::TESTS as FAULTS;
+pub use iptables::TESTS as IPTABLES;
 pub use names::TESTS as NAMES;
 pub use outside::TESTS as OUTSIDE;
 pub use policies::TESTS as POLICIES;
+pub use upgrade::TESTS as UPGRADE;
 
 pub const TESTS: &[Test] = tests!(Shared:
     a_deployment_answers_behind_its_cluster_ip,
