@@ -43,7 +43,7 @@ async fn run(args: Box<RunArgs>) -> ExitCode {
     let loaded = match config::load(&args) {
         Ok(loaded) => loaded,
         Err(errors) => {
-            eprintln!("{errors}");
+            telemetry::complain(&errors);
             return ExitCode::FAILURE;
         }
     };
@@ -64,7 +64,7 @@ fn proxy(args: &ProxyArgs) -> ExitCode {
     let loaded = match config::load_proxy(args) {
         Ok(loaded) => loaded,
         Err(errors) => {
-            eprintln!("{errors}");
+            telemetry::complain(&errors);
             return ExitCode::FAILURE;
         }
     };
@@ -123,6 +123,6 @@ async fn explain(args: ExplainArgs) -> ExitCode {
 }
 
 fn failed(error: &(dyn std::error::Error + 'static)) -> ExitCode {
-    eprintln!("kubelet: {}", chain(error));
+    telemetry::complain(&format_args!("kubelet: {}", chain(error)));
     ExitCode::FAILURE
 }

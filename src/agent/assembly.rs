@@ -16,6 +16,7 @@ use super::host::{self, Host};
 use super::serve::Served;
 use super::service_proxy::{self, Hearing, ServiceProxy};
 use super::supervise::{Agent, Shutdown, Tasks};
+use super::systemd::{Signs, SystemdTask};
 use super::{StartError, metrics, settings};
 use crate::apiserver::{
     self, ApiServer, EventRecorder, NoApiServer, NodeFeed, NodePort, ObjectRefs, PodFeed,
@@ -415,7 +416,8 @@ impl Assembly {
         Ok(())
     }
 
-    /// Binds the listeners and completes the agent.
+    /// Binds the listeners and completes the agent. `signs`: what the service manager is
+    /// told of.
     ///
     /// # Errors
     /// If a listener cannot be set up.
@@ -423,10 +425,14 @@ impl Assembly {
         mut self,
         manager: Manager,
         served: Served,
+        signs: Signs,
     ) -> Result<Agent, StartError> {
         let patience = LOOP_PATIENCE.max(self.config.pod.sync_frequency.saturating_mul(2));
         let checks = health_checks(manager.heartbeat(), patience);
-        let addresses = self.serve(served, checks).await?;
+        let (addresses, health) = self.serve(served, checks).await?;
+        let systemd = SystemdTask::new(signs, health);
+        self.tasks
+            .add("systemd", systemd.run(self.shutdown.work.clone()));
         info!(
             node = %self.config.node.name,
             standalone = self.config.api.kubeconfig.is_none(),

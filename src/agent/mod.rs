@@ -17,6 +17,7 @@ mod serve;
 mod service_proxy;
 mod settings;
 mod supervise;
+mod systemd;
 pub mod telemetry;
 
 use std::sync::Arc;
@@ -36,6 +37,7 @@ use assembly::{Assembly, WorkerInputs};
 use host::Host;
 use serve::Served;
 use service_proxy::Hearing;
+use systemd::Signs;
 
 /// Prepares an agent: who talks to whom.
 ///
@@ -101,6 +103,11 @@ pub async fn build(config: Config) -> Result<Agent, StartError> {
         manifests,
     });
     let (manager, pods) = workers.await;
+    let signs = Signs {
+        runtime: runtime.observer.health(),
+        pods: pods.clone(),
+        node: node.as_ref().map(|(_, feed)| feed.clone()),
+    };
     agent.explain(pods, runtime.images.clone())?;
     let served = Served {
         runtime,
@@ -108,5 +115,5 @@ pub async fn build(config: Config) -> Result<Agent, StartError> {
         statuses,
         api: node,
     };
-    agent.finish(manager, served).await
+    agent.finish(manager, served, signs).await
 }

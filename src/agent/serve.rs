@@ -53,7 +53,8 @@ struct ServedMetrics {
 }
 
 impl Assembly {
-    /// Binds the listeners, as far as they are configured.
+    /// Binds the listeners, as far as they are configured. The health that they show is
+    /// given back, for others to ask as well.
     ///
     /// # Errors
     /// If an address cannot be bound, or TLS cannot be set up.
@@ -61,7 +62,7 @@ impl Assembly {
         &mut self,
         served: Served,
         checks: Vec<HealthCheck>,
-    ) -> Result<Addresses, StartError> {
+    ) -> Result<(Addresses, Arc<Health>), StartError> {
         let metrics = ServedMetrics {
             requests: server::Metrics::new(&mut self.registry),
             streams: streams::Metrics::new(&mut self.registry),
@@ -73,7 +74,7 @@ impl Assembly {
             let router = themes.clone().read_only(&metrics.requests);
             self.plain("read-only", address, router)?;
         }
-        let health = match config.healthz {
+        let plain = match config.healthz {
             Some(address) => Some(self.plain("healthz", address, health.routes())?),
             None => None,
         };
@@ -85,7 +86,8 @@ impl Assembly {
             }
             None => None,
         };
-        Ok(Addresses { health, api })
+        let addresses = Addresses { health: plain, api };
+        Ok((addresses, health))
     }
 
     /// The routes of the node's API. Log followers, sessions and commands have

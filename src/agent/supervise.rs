@@ -13,11 +13,17 @@ use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, error, info, info_span, warn};
 
 use super::serve::Addresses;
+use super::systemd::notify;
 use crate::error::chain;
 use crate::worker::Manager;
 
 /// Time for statuses to be sent after the workers are done.
 const OUTLETS_PATIENCE: Duration = Duration::from_secs(8);
+
+const STOPPING: [NotifyState<'_>; 2] = [
+    NotifyState::Stopping,
+    NotifyState::Status("stopping; containers keep running"),
+];
 
 /// Shutdown in two steps: workers put down their work, then what they reported
 /// is sent.
@@ -102,7 +108,6 @@ impl Agent {
         let mut set = self.tasks.spawn();
         // The manager owns the workers: it is waited for by itself.
         let mut manager = tokio::spawn(self.manager.run());
-        notify(NotifyState::Ready);
         info!("started");
 
         let mut stop: Pin<Box<_>> = Box::pin(stop);
@@ -120,7 +125,7 @@ impl Agent {
                 "a task ended that should run for ever; the agent stops"
             );
         }
-        notify(NotifyState::Stopping);
+        notify(&STOPPING);
         info!("stopping; containers keep running");
         self.shutdown.work.cancel();
         if !manager.is_finished()
@@ -152,7 +157,7 @@ pub(super) async fn run_tasks(
     stop: impl Future<Output = ()>,
 ) -> ExitCode {
     let mut set = tasks.spawn();
-    notify(NotifyState::Ready);
+    notify(&[NotifyState::Ready]);
     let unexpected = tokio::select! {
         () = stop => None,
         Some(ended) = set.join_next() => Some(ended_task(ended)),
@@ -163,7 +168,7 @@ pub(super) async fn run_tasks(
             "a task ended that should run for ever; the process stops"
         );
     }
-    notify(NotifyState::Stopping);
+    notify(&[NotifyState::Stopping]);
     shutdown.cancel();
     if tokio::time::timeout(OUTLETS_PATIENCE, drain(&mut set))
         .await
@@ -186,13 +191,6 @@ fn ended_task(ended: Result<&'static str, JoinError>) -> String {
 
 async fn drain(set: &mut JoinSet<&'static str>) {
     while set.join_next().await.is_some() {}
-}
-
-/// Tells systemd, if it started us.
-fn notify(state: NotifyState) {
-    if let Err(failure) = sd_notify::notify(&[state]) {
-        warn!(error = %chain(&failure), "cannot notify systemd");
-    }
 }
 
 /// Resolves at the first SIGTERM or SIGINT; a second one ends the process at

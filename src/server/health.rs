@@ -54,6 +54,16 @@ impl Health {
             .with_state(Arc::clone(self))
     }
 
+    /// Makes all checks: what is wrong, by the check's name; empty if all is well.
+    #[must_use]
+    pub fn problems(&self) -> Vec<String> {
+        let failure = |check: &HealthCheck| {
+            let why = self.outcome(check).err()?;
+            Some(format!("{} failed: {why}", check.name))
+        };
+        self.checks.iter().filter_map(failure).collect()
+    }
+
     /// Makes one check, and notes how it went.
     fn outcome(&self, check: &HealthCheck) -> Result<(), String> {
         let outcome = (check.check)();
