@@ -151,8 +151,24 @@ check_documentation() {
 check_scripts() {
 	local scripts
 	cd "$REPO_DIR"
-	mapfile -t scripts < <(grep -rlE --exclude-dir=target '^#!.*\bbash$' hack .ci)
+	mapfile -t scripts < <(grep -rlE --exclude-dir=target '^#!.*\b(ba)?sh$' hack vagrant .ci)
 	shellcheck "${scripts[@]}" && printf '%s\n' "${scripts[@]}"
+}
+
+# The virtual machines that vagrant/ describes, for the provider that Debian has. The
+# agent may not be built yet; any file stands for it.
+check_vagrantfile() {
+	local status=0
+	local -x VAGRANT_HOME VAGRANT_DOTFILE_PATH KUBELET_RS_KUBELET=/bin/true KUBELET_RS_WORKERS
+	need_packages vagrant=vagrant /var/lib/dpkg/info/vagrant-libvirt.list=vagrant-libvirt
+	VAGRANT_HOME=$(mktemp -d)
+	VAGRANT_DOTFILE_PATH=$VAGRANT_HOME/machines
+	cd "$REPO_DIR/vagrant"
+	for KUBELET_RS_WORKERS in 1 3; do
+		vagrant validate || status=1
+	done
+	rm -rf "$VAGRANT_HOME"
+	return "$status"
 }
 
 # Licences, sources and known vulnerabilities of the crates.
@@ -181,6 +197,8 @@ run_checks() {
 	part "lints as shipped" check_lints_shipped
 	part documentation check_documentation
 	part scripts check_scripts
+	part "installation and package" "$REPO_DIR/hack/install-selftest"
+	part Vagrantfile check_vagrantfile
 	part "licences and sources" check_dependencies licenses bans sources
 	if advisories_are_reachable; then
 		part advisories check_dependencies advisories
