@@ -74,6 +74,7 @@ check() {
 	fi
 	[[ $action == install ]] || return 0
 	[[ -f $kubelet ]] || die "there is no binary $kubelet"
+	kubelet=$(realpath -- "$kubelet")
 	"$kubelet" --version >/dev/null || die "$kubelet does not run here"
 	local owner
 	if owner=$(package_of usr/bin/kubelet); then

@@ -40,6 +40,8 @@ parse() {
 		shift
 	done
 	[[ -n $kubelet ]] || usage
+	[[ -f $kubelet ]] || die "there is no binary $kubelet"
+	kubelet=$(realpath -- "$kubelet")
 	command -v dpkg-deb >/dev/null || die "dpkg-deb is needed to build a Debian package"
 }
 
