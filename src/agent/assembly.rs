@@ -416,19 +416,23 @@ impl Assembly {
         Ok(())
     }
 
-    /// Binds the listeners and completes the agent. `signs`: what the service manager is
-    /// told of.
+    /// Binds the listeners, has systemd told how the agent is, and completes it.
     ///
     /// # Errors
     /// If a listener cannot be set up.
     pub(super) async fn finish(
         mut self,
         manager: Manager,
+        pods: PodsView,
         served: Served,
-        signs: Signs,
     ) -> Result<Agent, StartError> {
         let patience = LOOP_PATIENCE.max(self.config.pod.sync_frequency.saturating_mul(2));
         let checks = health_checks(manager.heartbeat(), patience);
+        let signs = Signs {
+            runtime: served.runtime.observer.health(),
+            pods,
+            node: served.api.as_ref().map(|(_, feed)| feed.clone()),
+        };
         let (addresses, health) = self.serve(served, checks).await?;
         let systemd = SystemdTask::new(signs, health);
         self.tasks

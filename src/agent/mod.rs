@@ -37,7 +37,6 @@ use assembly::{Assembly, WorkerInputs};
 use host::Host;
 use serve::Served;
 use service_proxy::Hearing;
-use systemd::Signs;
 
 /// Prepares an agent: who talks to whom.
 ///
@@ -103,17 +102,12 @@ pub async fn build(config: Config) -> Result<Agent, StartError> {
         manifests,
     });
     let (manager, pods) = workers.await;
-    let signs = Signs {
-        runtime: runtime.observer.health(),
-        pods: pods.clone(),
-        node: node.as_ref().map(|(_, feed)| feed.clone()),
-    };
-    agent.explain(pods, runtime.images.clone())?;
+    agent.explain(pods.clone(), runtime.images.clone())?;
     let served = Served {
         runtime,
         desired,
         statuses,
         api: node,
     };
-    agent.finish(manager, served, signs).await
+    agent.finish(manager, pods, served).await
 }
