@@ -32,7 +32,7 @@ e2e_image_names() {
 		echo registry.k8s.io/etcd:3.6.8-0
 		return
 		;;
-	*) die "no image '$1'; there are: ${IMAGES[*]} ${E2E_IMAGES[*]}" ;;
+	*) die "no image '$1'; there are: ${IMAGES[*]} ${SERVER_IMAGES[*]} ${E2E_IMAGES[*]}" ;;
 	esac
 	for name in "${names[@]}"; do echo "registry.k8s.io/e2e-test-images/$name"; done
 }

@@ -6,9 +6,12 @@
 #   pause     catatonit as the process that holds a pod's namespaces
 #   busybox   a shell and the usual small programs
 #   agnhost   Kubernetes' test server, over busybox; it needs Go
-#   coredns   the cluster's DNS server; not among IMAGES, as only one test wants it
+#   coredns   the cluster's DNS server, and
+#   skipper   an ingress controller: not among IMAGES, as only single tests want them
 
 IMAGES=(pause busybox agnhost)
+# shellcheck disable=SC2034
+SERVER_IMAGES=(coredns skipper)
 
 # The names each image is imported under. The second busybox names are for people
 # who type `--image=busybox` (with `--image-pull-policy` other than Always).
@@ -19,6 +22,7 @@ image_names() {
 		docker.io/library/busybox:1.37 docker.io/library/busybox:latest ;;
 	agnhost) echo registry.k8s.io/e2e-test-images/agnhost:2.63.0 ;;
 	coredns) echo registry.k8s.io/coredns/coredns:v1.14.7 ;;
+	skipper) echo registry.opensource.zalan.do/teapot/skipper:v0.23.0 ;;
 	*) e2e_image_names "$1" ;;
 	esac
 }
@@ -36,9 +40,9 @@ image_archive() (
 		build_set kubernetes
 		programs=("$(debian_file busybox-static /bin/busybox)" "$(tools_dir kubernetes)/agnhost")
 		;;
-	coredns)
-		build_set coredns
-		programs=("$(tools_dir coredns)/coredns")
+	coredns | skipper)
+		build_set "$image"
+		programs=("$(tools_dir "$image")/$image")
 		;;
 	*)
 		programs=$(e2e_image_programs "$image")
@@ -71,6 +75,8 @@ image_process() {
 	busybox) echo "{$path,\"Cmd\":[\"sh\"]}" ;;
 	agnhost) echo "{$path,\"Entrypoint\":[\"/agnhost\"],\"Cmd\":[\"pause\"]}" ;;
 	coredns) echo '{"Entrypoint":["/coredns"]}' ;;
+	# As Zalando's: not an entry point, so whoever has arguments names the program too.
+	skipper) echo '{"Env":["PATH=/usr/bin"],"Cmd":["/usr/bin/skipper"]}' ;;
 	*) e2e_image_process "$1" ;;
 	esac
 }
@@ -107,6 +113,10 @@ image_fill_agnhost() {
 
 image_fill_coredns() {
 	install -m 755 "$2" "$1/coredns"
+}
+
+image_fill_skipper() {
+	install -D -m 755 "$2" "$1/usr/bin/skipper"
 }
 
 # Upstream's tests count on the user, the groups, the link and /uploads.

@@ -6,7 +6,7 @@
 # the build flags; a directory that is there is complete.
 
 # shellcheck disable=SC2034
-TOOL_SETS=(kubernetes etcd containerd cni crictl metrics-server e2e coredns)
+TOOL_SETS=(kubernetes etcd containerd cni crictl metrics-server e2e coredns skipper)
 
 # The version stamped into Kubernetes' programs: kubeadm and version checks refuse
 # an unstamped build.
