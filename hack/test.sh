@@ -110,6 +110,8 @@ remove_old_traces() {
 start_tools() {
 	local sets=(kubernetes etcd crictl)
 	! uses_containerd_2 || sets+=(containerd cni)
+	# For one test each; a filter that picks one has the test build it.
+	! wants cluster || [[ -n $filter ]] || sets+=(coredns skipper)
 	! wants conformance || [[ ! -s $CONFORMANCE_LIST ]] || sets+=(e2e coredns)
 	TOOLS_LOG=$LOG_DIR/tools.log
 	nice "$LIB_DIR/build-tools" "${sets[@]}" >"$TOOLS_LOG" 2>&1 9>&- &

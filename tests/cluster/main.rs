@@ -71,6 +71,7 @@ fn main() -> ExitCode {
         services::IPTABLES,
         services::UPGRADE,
         services::NAMES,
+        services::INGRESS,
         sessions::RESTARTS,
         workloads::TESTS,
         live_volumes::TESTS,

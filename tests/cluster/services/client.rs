@@ -33,6 +33,8 @@ pub enum From {
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Answer {
     Body(String),
+    /// An HTTP status that says no; only of [`From::get_at`].
+    Status(u16),
     /// Somebody said at once that there is nothing.
     Refused,
     /// Nobody said anything.
@@ -66,18 +68,29 @@ impl From {
 
     /// One request on a connection of its own.
     pub async fn get(self, t: &Scene, url: &str) -> anyhow::Result<Answer> {
+        self.ask(t, &[url]).await
+    }
+
+    /// The same, but sent to this address and port, as if the URL's host led there.
+    pub async fn get_at(self, t: &Scene, address: &str, url: &str) -> anyhow::Result<Answer> {
+        let instead_of_any = format!("::{address}");
+        self.ask(t, &["--fail", "--connect-to", &instead_of_any, url])
+            .await
+    }
+
+    async fn ask(self, t: &Scene, arguments: &[&str]) -> anyhow::Result<Answer> {
         match self {
             Self::Pod { pid } => {
                 let mut command = Command::new("nsenter");
                 command.arg(format!("--target={pid}"));
-                curl(command.args(["--net", "--", "curl"]), url).await
+                curl(command.args(["--net", "--", "curl"]), arguments).await
             }
             Self::Node => {
                 let mut command = Command::new("nsenter");
                 command.arg(format!("--net={}", t.cluster.fact("NETNS")));
-                curl(command.args(["--", "curl"]), url).await
+                curl(command.args(["--", "curl"]), arguments).await
             }
-            Self::Host => curl(&mut Command::new("curl"), url).await,
+            Self::Host => curl(&mut Command::new("curl"), arguments).await,
         }
     }
 
@@ -96,13 +109,15 @@ impl From {
     }
 }
 
-async fn curl(command: &mut Command, url: &str) -> anyhow::Result<Answer> {
+async fn curl(command: &mut Command, arguments: &[&str]) -> anyhow::Result<Answer> {
     let Output {
         status,
         stdout,
         stderr,
     } = command
-        .args(["--silent", "--show-error", "--max-time", SILENCE, url])
+        .args(["--silent", "--show-error", "--max-time", SILENCE])
+        .args(["--write-out", "%{onerror}%{http_code}"])
+        .args(arguments)
         .stdin(Stdio::null())
         .kill_on_drop(true)
         .output()
@@ -111,6 +126,7 @@ async fn curl(command: &mut Command, url: &str) -> anyhow::Result<Answer> {
     Ok(match status.code() {
         Some(0) => Answer::Body(String::from_utf8(stdout)?),
         Some(7) => Answer::Refused,
+        Some(22) => Answer::Status(String::from_utf8(stdout)?.parse()?),
         Some(28) => Answer::Silence,
         _ => Answer::Broken(String::from_utf8_lossy(&stderr).into_owned()),
     })

@@ -5,6 +5,7 @@
 
 mod client;
 mod faults;
+mod ingress;
 mod iptables;
 mod names;
 mod outside;
@@ -14,8 +15,9 @@ mod upgrade;
 
 use anyhow::{Context, ensure};
 use k8s_openapi::api::apps::v1::Deployment;
-use k8s_openapi::api::core::v1::{Pod, Service};
+use k8s_openapi::api::core::v1::{Pod, Service, ServiceAccount};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
+use k8s_openapi::api::rbac::v1::{ClusterRole, ClusterRoleBinding};
 use serde_json::{Value, json};
 
 use crate::harness::{
@@ -25,6 +27,7 @@ use crate::harness::{
 use client::{Answer, From, UdpClient, until_only};
 
 pub use faults::TESTS as FAULTS;
+pub use ingress::TESTS as INGRESS;
 pub use iptables::TESTS as IPTABLES;
 pub use names::TESTS as NAMES;
 pub use outside::TESTS as OUTSIDE;
@@ -107,6 +110,24 @@ async fn slice(t: &Scene, name: &str, of: &str, endpoints: Value) -> anyhow::Res
 
 fn selecting(app: &str) -> Value {
     json!({ "selector": { "app": app } })
+}
+
+/// Makes a service account that may do this in the whole cluster: `rules` as in the API.
+async fn account(t: &Scene, name: &str, rules: Value) -> anyhow::Result<()> {
+    t.apply::<ClusterRole>(name, json!({ "rules": rules }))
+        .await?;
+    let account = json!({
+        "kind": "ServiceAccount", "name": name, "namespace": t.namespace,
+    });
+    let binding = json!({
+        "roleRef": {
+            "apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": name,
+        },
+        "subjects": [account],
+    });
+    t.apply::<ClusterRoleBinding>(name, binding).await?;
+    t.apply::<ServiceAccount>(name, json!({})).await?;
+    Ok(())
 }
 
 async fn a_deployment_answers_behind_its_cluster_ip(t: Scene) -> anyhow::Result<()> {

@@ -1,12 +1,11 @@
 //! CoreDNS itself in a pod: it finds the API server by its service, and pods find it by
 //! its own. On a cluster of its own, as there is one DNS server in a cluster.
 
-use k8s_openapi::api::core::v1::{ConfigMap, Pod, Service, ServiceAccount};
-use k8s_openapi::api::rbac::v1::{ClusterRole, ClusterRoleBinding};
+use k8s_openapi::api::core::v1::{ConfigMap, Pod, Service};
 use serde_json::json;
 
 use super::client::{Answer, From};
-use super::{HTTP, selecting, serve, service};
+use super::{HTTP, account, selecting, serve, service};
 use crate::harness::{PATIENCE, Scene, Test, is_ready, poll_until, tests, text};
 use crate::network::cluster_dns;
 
@@ -24,7 +23,6 @@ const CONFIGURATION: &str = "\
 ";
 
 async fn pods_find_services_by_name(t: Scene) -> anyhow::Result<()> {
-    t.cluster.import_image("coredns").await?;
     start_dns(&t).await?;
     let asker = serve(&t, "asker", "asker").await?;
     serve(&t, "a", "web").await?;
@@ -49,8 +47,9 @@ async fn pods_find_services_by_name(t: Scene) -> anyhow::Result<()> {
 }
 
 /// CoreDNS behind the address that the node tells pods.
-async fn start_dns(t: &Scene) -> anyhow::Result<()> {
-    let rules = json!({ "rules": [
+pub async fn start_dns(t: &Scene) -> anyhow::Result<()> {
+    t.cluster.import_image("coredns").await?;
+    let rules = json!([
         {
             "apiGroups": [""],
             "resources": ["services", "pods", "namespaces"],
@@ -61,19 +60,8 @@ async fn start_dns(t: &Scene) -> anyhow::Result<()> {
             "resources": ["endpointslices"],
             "verbs": ["list", "watch"],
         },
-    ]});
-    t.apply::<ClusterRole>("coredns", rules).await?;
-    let account = json!({
-        "kind": "ServiceAccount", "name": "coredns", "namespace": t.namespace,
-    });
-    let binding = json!({
-        "roleRef": {
-            "apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "coredns",
-        },
-        "subjects": [account],
-    });
-    t.apply::<ClusterRoleBinding>("coredns", binding).await?;
-    t.apply::<ServiceAccount>("coredns", json!({})).await?;
+    ]);
+    account(t, "coredns", rules).await?;
     t.apply::<ConfigMap>("coredns", json!({ "data": { "Corefile": CONFIGURATION } }))
         .await?;
     let pod = json!({
