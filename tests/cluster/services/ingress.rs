@@ -2,6 +2,7 @@
 //! service, and leads requests to other services by the host that they name. On a cluster
 //! of its own, as there is one DNS server in a cluster.
 
+use futures::try_join;
 use k8s_openapi::api::core::v1::{Pod, Service};
 use k8s_openapi::api::networking::v1::Ingress;
 use serde_json::{Value, json};
@@ -18,15 +19,11 @@ const IMAGE: &str = "registry.opensource.zalan.do/teapot/skipper:v0.23.0";
 /// Where skipper listens.
 const PORT: u16 = 9090;
 
+/// The controllers' names, and whether each goes on to services by name.
+const CONTROLLERS: [(&str, bool); 2] = [("by-endpoint", false), ("by-name", true)];
+
 async fn an_ingress_controller_leads_hosts_to_services(t: Scene) -> anyhow::Result<()> {
-    start_dns(&t).await?;
-    for name in ["a", "b"] {
-        let mut spec = selecting(name);
-        // Where skipper goes by a service's name, it takes the target's port.
-        spec["ports"] = json!([{ "port": HTTP }]);
-        service(&t, name, spec).await?;
-        serve(&t, name, name).await?;
-    }
+    try_join!(start_dns(&t), backend(&t, "a"), backend(&t, "b"))?;
     route(&t, &[("a.example", "a"), ("b.example", "b")]).await?;
     let ways = start_controllers(&t).await?;
     for (host, pod) in [("a.example", "a"), ("b.example", "b")] {
@@ -48,7 +45,16 @@ async fn an_ingress_controller_leads_hosts_to_services(t: Scene) -> anyhow::Resu
     Ok(())
 }
 
-/// Hosts, each with the service that it leads to.
+/// A pod behind a service of the same name.
+async fn backend(t: &Scene, name: &str) -> anyhow::Result<()> {
+    let mut spec = selecting(name);
+    // Where skipper goes by a service's name, it takes the target's port.
+    spec["ports"] = json!([{ "port": HTTP }]);
+    service(t, name, spec).await?;
+    serve(t, name, name).await.map(drop)
+}
+
+/// Makes rules of these: hosts, each with the service that it leads to.
 async fn route(t: &Scene, hosts: &[(&str, &str)]) -> anyhow::Result<()> {
     let rule = |&(host, service): &(&str, &str)| {
         let backend = json!({ "service": { "name": service, "port": { "number": HTTP } } });
@@ -81,7 +87,7 @@ async fn start_controllers(t: &Scene) -> anyhow::Result<Vec<Way>> {
     account(t, "skipper", rules).await?;
     let client = client_pod(t).await?;
     let mut ways = Vec::new();
-    for (name, by_name) in [("by-endpoint", false), ("by-name", true)] {
+    for (name, by_name) in CONTROLLERS {
         t.apply::<Pod>(name, controller(name, by_name)).await?;
         let mut spec = selecting(name);
         spec["type"] = "NodePort".into();
@@ -97,7 +103,9 @@ async fn start_controllers(t: &Scene) -> anyhow::Result<Vec<Way>> {
             from: client,
             address: format!("{cluster_ip}:80"),
         });
-        // Which says that it has read the API.
+    }
+    // Which says that they have read the API.
+    for (name, _) in CONTROLLERS {
         t.pod_until(name, "is ready", is_ready).await?;
     }
     Ok(ways)
