@@ -101,6 +101,20 @@ cluster_allocate() {
 	die "no free network: $MAX_CLUSTERS clusters exist, or their addresses are used on this host"
 }
 
+# cluster_create 1.6|2: directory, owner, addresses, cgroup and network of the cluster that
+# cluster_set named; nothing runs yet. The caller holds its lock.
+cluster_create() {
+	[[ ! -e $C_DIR ]] || die "cluster $C_NAME exists already (hack/cluster/status; hack/cluster/down $C_NAME)"
+	cluster_make_directories
+	owner_set $$
+	C_CONTAINERD=$1
+	echo "$1" >"$C_DIR/containerd-choice"
+	containerd_select "$1"
+	cluster_allocate
+	cgroup_up
+	network_up
+}
+
 # cluster_make_directories: on a mount of its own.
 cluster_make_directories() {
 	mkdir -p "$CLUSTERS_DIR"
@@ -138,6 +152,10 @@ cluster_is_stale() {
 	if [[ -e $C_DIR/owner ]]; then
 		read -r pid start <"$C_DIR/owner" && [[ -n $start ]] || return 0
 		[[ $start != "$(process_start "$pid")" ]]
+	elif [[ -e $C_DIR/bare ]]; then
+		# Machines of hack/workers without a control plane may all be off. Only a host
+		# that was booted since has not the mount.
+		! mountpoint -q "$C_DIR"
 	else
 		for name in "${COMPONENTS[@]}"; do
 			! daemon_pid "$name" >/dev/null || return 1
