@@ -19,21 +19,22 @@ node_images() {
 
 # --- the agent -------------------------------------------------------------------
 
-# node_install ours|upstream KUBELET: program and units, not started.
-node_install() {
-	local kind=$1 kubelet=$2 stage
-	stage=$(mktemp -d "$M_DIR/stage.XXXXXX")
-	chmod 755 "$stage"
-	if [[ $kind == ours ]]; then
-		"$REPO_DIR/hack/install.sh" --root "$stage" --kubelet "$kubelet" >/dev/null ||
-			die "machine $M_NAME: hack/install.sh failed"
+# node_kubelet ours|upstream PATH: PATH if given, else cargo's newest or the pinned one.
+node_kubelet() {
+	if [[ $1 == ours ]]; then
+		our_kubelet "$2"
 	else
-		node_stage_upstream "$stage" "$kubelet"
+		realpath -e -- "${2:-$(tools_dir kubernetes)/kubelet}"
 	fi
-	node_put "$stage"
-	rm -rf "$stage"
-	driver_exec systemctl daemon-reload
-	echo "$kind" >"$M_DIR/node"
+}
+
+# node_stage ours|upstream KUBELET DIR: below DIR, program and units of the agent.
+node_stage() {
+	if [[ $1 == ours ]]; then
+		"$REPO_DIR/hack/install.sh" --root "$3" --kubelet "$2" >/dev/null || die "hack/install.sh failed"
+	else
+		node_stage_upstream "$3" "$2"
+	fi
 }
 
 # node_stage_upstream DIR KUBELET: what upstream's packages install, and kube-proxy as a
@@ -97,7 +98,7 @@ machines_kubelet_config() {
 		kind: KubeletConfiguration
 		containerRuntimeEndpoint: unix:///run/containerd/containerd.sock
 		staticPodPath: /etc/kubernetes/manifests
-		cgroupDriver: systemd
+		cgroupDriver: $J_CGROUP_DRIVER
 		failCgroupV1: false
 		failSwapOn: false
 		rotateCertificates: true
@@ -244,16 +245,22 @@ node_show_log() {
 	printf -- '---\n' >&2
 }
 
-# node_join NAME: makes a node of the running machine; choices in J_NODE, J_KUBELET, J_BY.
+# node_join NAME: makes a node of the running machine; J_AGENT is what node_stage has made,
+# J_NODE, J_BY and J_CGROUP_DRIVER are choices.
 node_join() {
 	local stage
 	machine_open "$1"
-	node_install "$J_NODE" "$J_KUBELET"
+	echo "$J_NODE" >"$M_DIR/node"
+	node_put "$J_AGENT"
 	stage=$(mktemp -d "$M_DIR/stage.XXXXXX")
 	chmod 755 "$stage"
 	node_configure_proxy "$stage"
+	mkdir -p "$stage/etc/containerd"
+	machine_containerd_config "$J_CGROUP_DRIVER" >"$stage/etc/containerd/config.toml"
 	node_put "$stage"
 	rm -rf "$stage"
+	driver_exec systemctl daemon-reload
+	[[ $J_CGROUP_DRIVER == cgroupfs ]] || driver_exec systemctl restart containerd
 	"node_join_by_$J_BY"
 	[[ $J_NODE != upstream ]] || driver_exec systemctl --quiet enable --now kube-proxy
 	node_network
