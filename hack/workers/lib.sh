@@ -23,6 +23,11 @@ workers_prepare_host() {
 	need_packages systemd-nspawn=systemd-container debootstrap=debootstrap \
 		/usr/share/keyrings/debian-archive-keyring.gpg=debian-archive-keyring \
 		ip=iproute2 nsenter=util-linux curl=curl
+	local setting
+	for setting in vm.overcommit_memory=1 kernel.panic=10 kernel.panic_on_oops=1; do
+		[[ $(sysctl -n "${setting%=*}") == "${setting#*=}" ]] ||
+			warn "a kubelet wants $setting, and cannot set it in a machine: sysctl -w $setting"
+	done
 	machine_image_build
 }
 
