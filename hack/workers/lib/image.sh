@@ -84,9 +84,9 @@ machine_base_fill() {
 machine_image_fill() {
 	local root=$1 unit program
 	# This host's own, which debootstrap copied. Nothing in a machine's network resolves names.
+	rm -f "$root"/etc/{resolv.conf,hostname}
 	echo '# no name server' >"$root/etc/resolv.conf"
 	: >"$root/etc/machine-id"
-	rm -f "$root/etc/hostname"
 	for unit in "${MACHINE_MASKED[@]}"; do
 		ln -sf /dev/null "$root/etc/systemd/system/$unit"
 	done

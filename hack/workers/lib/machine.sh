@@ -120,7 +120,7 @@ machine_supervise() {
 	while :; do
 		machine_cgroup_up
 		machine_network_up
-		echo "$(($(<"$M_DIR/boots") + 1))" >"$M_DIR/boots"
+		machine_count_boot
 		status=0
 		driver_boot || status=$?
 		printf '%(%FT%TZ)T machine %s: boot %s ended with %s\n' -1 "$M_NAME" "$(<"$M_DIR/boots")" "$status"
@@ -128,6 +128,11 @@ machine_supervise() {
 	done
 	machine_network_down
 	machine_cgroup_down
+}
+
+machine_count_boot() {
+	echo "$(($(<"$M_DIR/boots") + 1))" >"$M_DIR/boots.new"
+	mv "$M_DIR/boots.new" "$M_DIR/boots"
 }
 
 # machine_reboot NAME: asks it to, and waits for its return.

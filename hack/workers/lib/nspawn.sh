@@ -21,7 +21,7 @@ driver_mount() {
 }
 
 driver_destroy() {
-	! mountpoint -q "$M_ROOT" || umount "$M_ROOT"
+	! mountpoint -q "$M_ROOT" || wait_until 10 umount -q "$M_ROOT" || die "cannot unmount $M_ROOT"
 }
 
 # driver_boot: one boot, in the foreground. The options say what they are for where that
