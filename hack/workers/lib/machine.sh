@@ -139,6 +139,7 @@ machine_count_boot() {
 machine_reboot() {
 	machine_open "$1"
 	local boots
+	! machine_is_off || die "machine $M_NAME is off"
 	boots=$(<"$M_DIR/boots")
 	# It may be gone before the answer is.
 	driver_exec systemctl reboot || true
