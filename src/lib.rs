@@ -34,6 +34,8 @@ pub mod agent;
 // The API server: watches in, narrow write ports and events out; the only user
 // of `kube`.
 pub mod apiserver;
+// Certificates that the cluster's signers give this node: files, requests, deadlines.
+pub mod certificate;
 // The cgroups above containers: `kubepods`, its QoS classes, one per pod.
 pub mod cgroup;
 // Flags and files to one validated `Config`.

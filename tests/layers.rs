@@ -51,9 +51,14 @@ const RULES: &[Rule] = &[
         uses: &["pod"],
     },
     Rule {
+        module: "certificate",
+        powers: &[Files],
+        uses: &[],
+    },
+    Rule {
         module: "apiserver",
         powers: &[Async, Clock, Files, Network, Kube],
-        uses: &["pod", "config"],
+        uses: &["certificate", "pod", "config"],
     },
     Rule {
         module: "source",
@@ -220,6 +225,7 @@ const RULES: &[Rule] = &[
         powers: &[Async, Clock, Files, Network],
         uses: &[
             "apiserver",
+            "certificate",
             "config",
             "pod",
             "runtime",
@@ -238,6 +244,7 @@ const RULES: &[Rule] = &[
         powers: &[Async, Clock, Files, Network],
         uses: &[
             "apiserver",
+            "certificate",
             "cgroup",
             "config",
             "listen",

@@ -19,8 +19,9 @@ use super::supervise::{Agent, Shutdown, Tasks};
 use super::systemd::{Signs, SystemdTask};
 use super::{StartError, metrics, settings};
 use crate::apiserver::{
-    self, ApiServer, EventRecorder, NoApiServer, NodeFeed, NodePort, ObjectRefs, PodFeed,
-    ServiceFeed, Tokens,
+    self, ApiServer, ApiSettings, Bootstrap, BootstrapFile, Connection, EventRecorder, Identity,
+    IdentityMetrics, IdentitySettings, NoApiServer, NodeFeed, NodePort, ObjectRefs, PodFeed,
+    Reconnect, ServiceFeed, Standing, Tokens,
 };
 use crate::config::{Config, KUBERNETES_VERSION, ServiceProxyMode};
 use crate::node::{ExtraCondition, LeaseTask, NodeDeps, NodeTask};
@@ -112,14 +113,53 @@ impl Assembly {
         }
     }
 
-    /// The API server's client; `None` without a kubeconfig.
+    /// The API server's client, and what keeps its credentials good; `None` without a
+    /// kubeconfig.
     ///
     /// # Errors
-    /// If the credentials cannot be used.
-    pub(super) async fn api_server(&self) -> Result<Option<ApiServer>, StartError> {
-        match settings::api(&self.config) {
-            None => Ok(None),
-            Some(settings) => Ok(Some(apiserver::connect(&settings).await?)),
+    /// If there is nothing to begin with: neither a kubeconfig nor one to get it with.
+    pub(super) async fn api_server(&mut self) -> Result<Option<ApiServer>, StartError> {
+        let Some(settings) = settings::api(&self.config) else {
+            return Ok(None);
+        };
+        let identity = settings::identity(&self.config);
+        let standing = match &identity {
+            Some(identity) => identity.standing(Timestamp::now())?,
+            None => Standing::Known,
+        };
+        let (api, connection) = match standing {
+            Standing::Known => apiserver::connect(&settings).await?,
+            Standing::New => apiserver::connect_later(&settings),
+        };
+        let work = self.shutdown.work.clone();
+        if let Some(identity) = identity {
+            let task = self.identity(identity, &settings, &api, &connection);
+            self.tasks.add("client-certificate", task.run(work.clone()));
+        }
+        self.tasks.add("credentials", connection.follow(work));
+        Ok(Some(api))
+    }
+
+    fn identity(
+        &mut self,
+        identity: IdentitySettings,
+        settings: &ApiSettings,
+        api: &ApiServer,
+        connection: &Arc<Connection>,
+    ) -> Identity {
+        let metrics = IdentityMetrics::default();
+        metrics.register(&mut self.registry);
+        let (expires, shown) = watch::channel(None);
+        apiserver::register_ttl(&mut self.registry, shown);
+        Identity {
+            own: Arc::new(api.clone()),
+            bootstrap: identity.bootstrap.clone().map(|file| {
+                Arc::new(BootstrapFile(settings.with_kubeconfig(file))) as Arc<dyn Bootstrap>
+            }),
+            connection: Arc::clone(connection) as Arc<dyn Reconnect>,
+            settings: identity,
+            metrics,
+            expires,
         }
     }
 

@@ -40,7 +40,7 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::apiserver::RecorderMetrics;
+    use crate::apiserver::{IdentityMetrics, RecorderMetrics, register_ttl};
     use crate::server::api::streams;
     use crate::{proxy, runtime, server, worker};
 
@@ -50,6 +50,8 @@ mod tests {
         register_identity(&mut registry, "n");
         runtime::Metrics::new(&mut registry).touch();
         RecorderMetrics::default().register(&mut registry);
+        IdentityMetrics::default().register(&mut registry);
+        register_ttl(&mut registry, tokio::sync::watch::channel(None).1);
         worker::Metrics::new(&mut registry).touch();
         let _kept = worker::ProbeMetrics::new(&mut registry).touch();
         streams::Metrics::new(&mut registry).touch();

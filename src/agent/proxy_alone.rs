@@ -45,7 +45,8 @@ pub async fn run(
     }
     let shutdown = CancellationToken::new();
     let mut tasks = Tasks::default();
-    let api = apiserver::connect(&settings::proxy_api(&config, &process)).await?;
+    let (api, connection) = apiserver::connect(&settings::proxy_api(&config, &process)).await?;
+    tasks.add("credentials", connection.follow(shutdown.clone()));
     let node_name: Arc<str> = config.node_name.as_str().into();
     let (events, event_task) = EventRecorder::new(node_name, Arc::new(api.clone()));
     tasks.add("events", event_task.run(shutdown.clone()));

@@ -12,6 +12,7 @@ use tracing::info;
 use super::assembly::Assembly;
 use super::{StartError, settings};
 use crate::apiserver::{ApiServer, NoApiServer, NodeFeed, Reviews};
+use crate::certificate::Store;
 use crate::config::{Authorization, ServerConfig};
 use crate::listen::{HttpServer, Limits};
 use crate::pod::DesiredPods;
@@ -23,7 +24,7 @@ use crate::server::auth::{
     AccessReviews, Anonymous, Authenticator, Authorizer, Gate, TokenReviews,
 };
 use crate::server::https::HttpsServer;
-use crate::server::tls::{self, ClientCa, Identity, Serving, ServingBootstrap};
+use crate::server::tls::{self, ClientCa, Serving, ServingBootstrap};
 use crate::server::{self, Health, HealthCheck};
 use crate::stats::{Collector, CollectorDeps};
 use crate::status::StatusView;
@@ -243,11 +244,8 @@ impl Assembly {
         let Some((api, node)) = served.api.filter(|_| config.tls.server_bootstrap) else {
             return Ok(Serving::self_signed(directory, node_name)?);
         };
-        let identity = Identity {
-            node_name: node_name.clone(),
-            directory: directory.clone(),
-        };
-        let (task, serving) = ServingBootstrap::new(Arc::new(api), identity, node);
+        let store = Store::new(directory.clone(), "kubelet-server");
+        let (task, serving) = ServingBootstrap::new(Arc::new(api), node_name.clone(), store, node);
         self.tasks.add(
             "serving-certificate",
             task.run(self.shutdown.outlets.clone()),

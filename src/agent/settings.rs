@@ -8,12 +8,13 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
-use crate::apiserver::{ApiSettings, Credentials, Rate};
+use crate::apiserver::{ApiSettings, Credentials, IdentitySettings, Rate, Renewal};
+use crate::certificate::Store;
 use crate::cgroup::{Hierarchy, RootLimits};
 use crate::config::{
-    CgroupConfig, CgroupDriver, Config, Enforcement, EventConfig, EvictionSignal, LocalTraffic,
-    NodeIps, NodePortAddresses, ProxyConfig, ProxyProcessConfig, RateLimit, ReservedConfig,
-    ThresholdValue,
+    ApiConfig, CgroupConfig, CgroupDriver, Config, Enforcement, EventConfig, EvictionSignal,
+    LocalTraffic, NodeIps, NodePortAddresses, ProxyConfig, ProxyProcessConfig, RateLimit,
+    ReservedConfig, ThresholdValue,
 };
 use crate::node::resources::pod_budget;
 use crate::node::{self, HardEviction, MachineFacts, NodeSettings, Reserved, Threshold};
@@ -41,11 +42,39 @@ const CONTAINER_LINKS: &str = "/var/log/containers";
 
 pub(super) fn api(config: &Config) -> Option<ApiSettings> {
     let api = &config.api;
+    let kubeconfig = api.kubeconfig.clone()?;
     Some(ApiSettings {
-        credentials: Credentials::Kubeconfig(api.kubeconfig.clone()?),
+        credentials: match api.rotate_certificates {
+            true => Credentials::Node {
+                kubeconfig,
+                certificate: client_store(api),
+            },
+            false => Credentials::Kubeconfig(kubeconfig),
+        },
         node_name: Arc::from(config.node.name.as_str()),
         calls: Some(rate(api.rate)),
         events: events(&config.events),
+    })
+}
+
+fn client_store(api: &ApiConfig) -> Store {
+    Store::new(api.cert_dir.clone(), "kubelet-client")
+}
+
+/// How the node's own certificate is got and renewed; `None` if neither is wanted.
+pub(super) fn identity(config: &Config) -> Option<IdentitySettings> {
+    let api = &config.api;
+    let renewal = match (api.rotate_certificates, &api.bootstrap_kubeconfig) {
+        (true, _) => Renewal::InTime,
+        (false, Some(_)) => Renewal::Never,
+        (false, None) => return None,
+    };
+    Some(IdentitySettings {
+        node_name: config.node.name.clone(),
+        kubeconfig: api.kubeconfig.clone()?,
+        bootstrap: api.bootstrap_kubeconfig.clone(),
+        store: client_store(api),
+        renewal,
     })
 }
 

@@ -14,26 +14,28 @@ use k8s_openapi::api::node::v1::RuntimeClass;
 use kube::Client;
 
 use super::ApiError;
+use super::connection::{Connection, Reconnect as _};
 use super::followed::Followed;
-use super::kubeconfig::{self, KubeconfigError};
+use super::kubeconfig::KubeconfigError;
 use super::limit::{Limiter, Rate};
 use super::refs::Shared;
+use crate::certificate::Store;
 
 /// A call of the general lane that takes longer than this has failed.
 const CALL_TIMEOUT: Duration = Duration::from_secs(15);
 /// The same for node status and lease, below their period of 10 s and far
 /// below the lease duration of 40 s.
 const HEARTBEAT_TIMEOUT: Duration = Duration::from_secs(8);
-/// Time for TCP and TLS to be set up.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-/// A connection silent for this long is dead: watches carry a bookmark about
-/// once a minute.
-const READ_TIMEOUT: Duration = Duration::from_secs(90);
-
 /// Where the API server's address is written, and who we are to it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Credentials {
     Kubeconfig(PathBuf),
+    /// The same, with the client's certificate of the store, if that has one which
+    /// has not expired.
+    Node {
+        kubeconfig: PathBuf,
+        certificate: Store,
+    },
     /// The service account and the environment of a pod.
     ServiceAccount,
 }
@@ -78,28 +80,23 @@ impl std::fmt::Debug for ApiServer {
 
 /// Reads the credentials and sets the client up, inside a tokio runtime. The
 /// API server need not be there yet: nothing is sent.
-pub async fn connect(settings: &ApiSettings) -> Result<ApiServer, KubeconfigError> {
-    let (mut config, file) = match &settings.credentials {
-        Credentials::Kubeconfig(file) => (kubeconfig::load(file).await?, file.clone()),
-        Credentials::ServiceAccount => {
-            let config =
-                kube::Config::incluster().map_err(|source| KubeconfigError::ServiceAccount {
-                    source: Box::new(source),
-                })?;
-            (config, PathBuf::from("(service account)"))
-        }
-    };
-    config.connect_timeout = Some(CONNECT_TIMEOUT);
-    config.read_timeout = Some(READ_TIMEOUT);
-    // Otherwise the time that a pooled connection sat idle counts as silence.
-    config.reset_reader_on_write = true;
-    // The library would retry inside a call, with a body that is stale by then.
-    config.default_retry = false;
-    let client = Client::try_from(config).map_err(|source| KubeconfigError::Client {
-        file,
-        source: Box::new(source),
-    })?;
-    Ok(ApiServer::over(client, settings))
+///
+/// # Errors
+/// If the credentials cannot be used.
+pub async fn connect(
+    settings: &ApiSettings,
+) -> Result<(ApiServer, Arc<Connection>), KubeconfigError> {
+    let (api, connection) = connect_later(settings);
+    connection.reconnect().await?;
+    Ok((api, connection))
+}
+
+/// The same, where credentials are yet to come: calls wait for
+/// [`Reconnect::reconnect`].
+#[must_use]
+pub fn connect_later(settings: &ApiSettings) -> (ApiServer, Arc<Connection>) {
+    let connection = Connection::new(settings.credentials.clone());
+    (ApiServer::over(connection.client(), settings), connection)
 }
 
 impl ApiServer {

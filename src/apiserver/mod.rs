@@ -8,10 +8,13 @@
 mod backoff;
 mod calls;
 mod client;
+mod connection;
+mod enrolment;
 mod error;
 mod event;
 mod feed;
 mod followed;
+mod identity;
 mod kubeconfig;
 mod lean;
 mod limit;
@@ -26,11 +29,17 @@ mod standalone;
 mod tests;
 
 pub(crate) use backoff::Backoff;
-pub use client::{ApiServer, ApiSettings, Credentials, connect};
+pub use client::{ApiServer, ApiSettings, Credentials, connect, connect_later};
+pub use connection::{Connection, Reconnect};
+pub use enrolment::{EnrolmentError, enrol};
 pub use error::{ApiError, Disposition};
 pub use event::{EventRecorder, EventTask, RecorderMetrics};
 pub use feed::{NodeFeed, NodeReflector, PodFeed, PodReflector, PodSnapshot};
 pub use followed::ObjectReflector;
+pub use identity::{
+    Bootstrap, BootstrapFile, Identity, IdentityMetrics, IdentitySettings, Renewal, Standing, Via,
+    register_ttl,
+};
 pub use kubeconfig::KubeconfigError;
 pub use limit::Rate;
 pub use port::{
@@ -39,6 +48,6 @@ pub use port::{
 };
 pub use reviews::Reviews;
 pub use services::{Proxied, ServiceEnv, ServiceFeed, ServiceReflector, SliceReflector};
-pub use signing::{Signing, SigningOutcome, SigningRequest};
+pub use signing::{Signing, SigningOutcome};
 pub use sink::{ObjectSink, Sinks};
 pub use standalone::NoApiServer;

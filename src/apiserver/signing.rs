@@ -11,23 +11,14 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::Api;
 use kube::api::PostParams;
 use kube::runtime::wait::{await_condition, conditions::Condition};
+use tracing::info;
 
-use super::ApiError;
 use super::client::ApiServer;
+use super::{ApiError, Disposition};
+use crate::certificate::SigningRequest;
 
 /// Time for somebody to approve a request, as upstream grants it.
 const PATIENCE: Duration = Duration::from_secs(15 * 60);
-
-/// What a certificate is to be good for.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct SigningRequest {
-    /// PKCS #10, PEM.
-    pub pem: String,
-    /// `spec.signerName`.
-    pub signer: &'static str,
-    /// `spec.usages`.
-    pub usages: &'static [&'static str],
-}
 
 /// What became of a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -43,7 +34,8 @@ pub enum SigningOutcome {
 /// Where certificates are asked for.
 #[async_trait]
 pub trait Signing: Send + Sync {
-    /// Files the request and waits until somebody has decided.
+    /// Files the request, unless it has been filed before, and waits until somebody
+    /// has decided.
     async fn sign(&self, request: &SigningRequest) -> Result<SigningOutcome, ApiError>;
 }
 
@@ -51,24 +43,18 @@ pub trait Signing: Send + Sync {
 impl Signing for ApiServer {
     async fn sign(&self, request: &SigningRequest) -> Result<SigningOutcome, ApiError> {
         let requests: Api<CertificateSigningRequest> = Api::all(self.client.clone());
-        let object = CertificateSigningRequest {
-            metadata: ObjectMeta {
-                generate_name: Some("csr-".to_owned()),
-                ..ObjectMeta::default()
-            },
-            spec: CertificateSigningRequestSpec {
-                request: ByteString(request.pem.clone().into_bytes()),
-                signer_name: request.signer.to_owned(),
-                usages: Some(request.usages.iter().map(|&usage| usage.into()).collect()),
-                ..CertificateSigningRequestSpec::default()
-            },
-            status: None,
-        };
+        let name = request.name.as_str();
         let params = PostParams::default();
+        let object = object(request);
         let work = requests.create(&params, &object);
-        let filed = self.calls.call("request certificate", work).await?;
-        let name = filed.metadata.name.unwrap_or_default();
-        let decided = await_condition(requests, &name, Decided);
+        match self.calls.call("request certificate", work).await {
+            Ok(_) => {}
+            Err(error) if error.disposition() == Disposition::Conflict => {
+                info!(name, "the certificate has been asked for before");
+            }
+            Err(error) => return Err(error),
+        }
+        let decided = await_condition(requests, name, Decided);
         match tokio::time::timeout(PATIENCE, decided).await {
             Err(_) => Ok(SigningOutcome::Undecided),
             Ok(Err(error)) => Err(ApiError::Unreachable {
@@ -76,9 +62,29 @@ impl Signing for ApiServer {
                 source: Box::new(error),
             }),
             Ok(Ok(object)) => Ok(object
+                .filter(|object| object.spec.signer_name == request.signer)
                 .and_then(|object| outcome(&object.status.unwrap_or_default()))
-                .unwrap_or_else(|| SigningOutcome::Refused("the request was deleted".to_owned()))),
+                .unwrap_or_else(|| {
+                    SigningOutcome::Refused("the request was deleted or replaced".to_owned())
+                })),
         }
+    }
+}
+
+fn object(request: &SigningRequest) -> CertificateSigningRequest {
+    let pem = request.pem.clone();
+    CertificateSigningRequest {
+        metadata: ObjectMeta {
+            name: Some(request.name.clone()),
+            ..ObjectMeta::default()
+        },
+        spec: CertificateSigningRequestSpec {
+            request: ByteString(pem.into_bytes()),
+            signer_name: request.signer.to_owned(),
+            usages: Some(request.usages.iter().map(|&usage| usage.into()).collect()),
+            ..CertificateSigningRequestSpec::default()
+        },
+        status: None,
     }
 }
 

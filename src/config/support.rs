@@ -48,12 +48,7 @@ pub(super) const TABLE: &[(&str, Support)] = &[
     ),
     ("tlsCurvePreferences", NotYet),
     ("tlsMinVersion", Honoured),
-    (
-        "rotateCertificates",
-        Partly(
-            "certificates are not renewed yet; the agent must be restarted with new ones in time",
-        ),
-    ),
+    ("rotateCertificates", Honoured),
     ("serverTLSBootstrap", Honoured),
     ("authentication.x509.clientCAFile", Honoured),
     ("authentication.webhook.enabled", Honoured),

@@ -29,6 +29,7 @@ async fn connected(kubeconfig: PathBuf) -> Result<crate::apiserver::ApiServer, K
         events: None,
     })
     .await
+    .map(|(api, _)| api)
 }
 
 #[tokio::test]

@@ -19,6 +19,7 @@ use rustls::{DigitallySignedStruct, DistinguishedName, RootCertStore, SignatureS
 
 use super::TlsError;
 use super::fresh::Fresh;
+use crate::certificate::PemError;
 
 /// The bundle of CA certificates, read again when its file changes.
 #[derive(Debug)]
@@ -59,11 +60,11 @@ impl ClientCa {
 }
 
 fn read(path: &PathBuf) -> Result<Arc<dyn ClientCertVerifier>, TlsError> {
-    let unusable = |reason: String| TlsError::Pem {
+    let unusable = |reason: String| PemError::Unusable {
         path: path.clone(),
         reason,
     };
-    let pem = std::fs::read(path).map_err(|source| TlsError::Read {
+    let pem = std::fs::read(path).map_err(|source| PemError::Read {
         path: path.clone(),
         source,
     })?;

@@ -8,7 +8,7 @@
 //! |---|---|
 //! | `protocol` | versions and cipher suites by their configured names; pure |
 //! | `fresh` | values read from files, read again when those change |
-//! | `key_pair` | certificate and key: from PEM, self-signed |
+//! | `key_pair` | certificate and key: from files, self-signed |
 //! | `client_ca` | who signs the certificates of callers |
 //! | `bootstrap` | a serving certificate from the cluster's signer, and its renewal |
 
@@ -28,10 +28,11 @@ use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 use tokio::sync::watch;
 
-pub use bootstrap::{Identity, ServingBootstrap};
+pub use bootstrap::ServingBootstrap;
 pub use client_ca::{ClientCa, ClientCertificateError};
 pub use protocol::ProtocolError;
 
+use crate::certificate::PemError;
 use client_ca::ProofOfPossession;
 use fresh::Fresh;
 
@@ -41,22 +42,8 @@ const ALPN: &[&[u8]] = &[b"h2", b"http/1.1"];
 /// Why TLS cannot be set up.
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {
-    #[error("cannot read {path}")]
-    Read {
-        path: PathBuf,
-        #[source]
-        source: std::io::Error,
-    },
-    #[error("cannot write {path}")]
-    Write {
-        path: PathBuf,
-        #[source]
-        source: std::io::Error,
-    },
-    #[error("{path} holds no PEM that can be used: {reason}")]
-    Pem { path: PathBuf, reason: String },
-    #[error("certificate {certificate} and key {key} do not go together")]
-    Mismatch { certificate: PathBuf, key: PathBuf },
+    #[error(transparent)]
+    Files(#[from] PemError),
     #[error("cannot make a certificate")]
     Generate {
         #[source]

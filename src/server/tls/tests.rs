@@ -56,9 +56,11 @@ async fn what_became_unusable_is_told_and_the_last_good_value_stays() {
     let read = move || {
         counted.fetch_add(1, Ordering::SeqCst);
         let text = std::fs::read_to_string(&path).unwrap_or_default();
-        text.parse::<u32>().map_err(|error| TlsError::Pem {
-            path: path.clone(),
-            reason: error.to_string(),
+        text.parse::<u32>().map_err(|error| {
+            TlsError::Files(PemError::Unusable {
+                path: path.clone(),
+                reason: error.to_string(),
+            })
         })
     };
     let fresh = Fresh::new(vec![file.clone()], read).unwrap();
@@ -87,16 +89,16 @@ fn a_key_of_another_certificate_is_an_error() {
     std::fs::write(directory.path().join("tls.key"), other).unwrap();
     assert!(matches!(
         serving(directory.path()),
-        Err(TlsError::Mismatch { .. })
+        Err(TlsError::Files(PemError::Mismatch { .. }))
     ));
     std::fs::write(directory.path().join("tls.crt"), "").unwrap();
     assert!(matches!(
         serving(directory.path()),
-        Err(TlsError::Pem { .. })
+        Err(TlsError::Files(PemError::Unusable { .. }))
     ));
     assert!(matches!(
         serving(Path::new("/nowhere")),
-        Err(TlsError::Read { .. })
+        Err(TlsError::Files(PemError::Read { .. }))
     ));
 }
 
@@ -151,6 +153,6 @@ fn a_bundle_without_a_certificate_is_an_error() {
     std::fs::write(&file, "# later").unwrap();
     assert!(matches!(
         ClientCa::from_file(file),
-        Err(TlsError::Pem { .. })
+        Err(TlsError::Files(PemError::Unusable { .. }))
     ));
 }

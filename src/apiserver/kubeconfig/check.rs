@@ -1,97 +1,42 @@
-//! A kubeconfig file in, a client configuration out.
-//!
-//! The file is checked field by field before any client is built, so that an
-//! operator reads which file and which field is wrong. Reading the file is the
-//! only effect; the API server is not asked.
+//! Every field of a kubeconfig that matters here, looked at by itself.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
-use kube::config::{AuthInfo, Cluster, Config, KubeConfigOptions, Kubeconfig};
+use kube::config::{AuthInfo, Cluster, Kubeconfig};
 use secrecy::ExposeSecret as _;
 
-/// A kubeconfig that cannot be used.
-#[derive(Debug, thiserror::Error)]
-pub enum KubeconfigError {
-    #[error("cannot read kubeconfig {}", file.display())]
-    Read {
-        file: PathBuf,
-        #[source]
-        source: std::io::Error,
-    },
-    #[error("kubeconfig {} cannot be parsed", file.display())]
-    Parse {
-        file: PathBuf,
-        #[source]
-        source: Box<dyn std::error::Error + Send + Sync>,
-    },
-    #[error("kubeconfig {}: {field}: {problem}", file.display())]
-    Field {
-        file: PathBuf,
-        /// Path of the field, list entries by name: `users[node].user.token`.
-        field: String,
-        problem: String,
-    },
-    #[error("kubeconfig {}: {field}: cannot read {}", file.display(), path.display())]
-    ReferencedFile {
-        file: PathBuf,
-        field: String,
-        path: PathBuf,
-        #[source]
-        source: std::io::Error,
-    },
-    #[error("no kubeconfig is given, and this is no pod with a service account")]
-    ServiceAccount {
-        #[source]
-        source: Box<dyn std::error::Error + Send + Sync>,
-    },
-    #[error("kubeconfig {}: no client can be made of its certificates and keys", file.display())]
-    Client {
-        file: PathBuf,
-        #[source]
-        source: Box<dyn std::error::Error + Send + Sync>,
-    },
+use super::{KubeconfigError, beside};
+use crate::certificate::split;
+
+/// What the current context names.
+pub(super) struct Found {
+    pub(super) cluster: String,
+    /// PEM; `None`: the system's.
+    pub(super) authority: Option<Vec<u8>>,
+    pub(super) user: Option<String>,
+    pub(super) certificate: Option<ClientPem>,
 }
 
-/// Loads the current context of the file.
-pub(super) async fn load(file: &Path) -> Result<Config, KubeconfigError> {
-    let mut kubeconfig = Kubeconfig::read_from(file).map_err(|error| match error {
-        kube::config::KubeconfigError::ReadConfig(source, file) => {
-            KubeconfigError::Read { file, source }
-        }
-        other => KubeconfigError::Parse {
-            file: file.into(),
-            source: Box::new(other),
-        },
-    })?;
-    Checker { file }.check(&kubeconfig)?;
-    for user in &mut kubeconfig.auth_infos {
-        resolve_token_file(file, user.auth_info.as_mut());
-    }
-    let mut config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default())
-        .await
-        .map_err(|source| KubeconfigError::Client {
-            file: file.into(),
-            source: Box::new(source),
-        })?;
-    // A proxy of the environment is for the host's other programs; one that
-    // the file itself names was refused above.
-    config.proxy_url = None;
-    Ok(config)
+/// A client's certificate and its chain, and its key.
+pub(super) struct ClientPem {
+    pub(super) certificate: String,
+    pub(super) key: String,
 }
 
-/// Paths in a kubeconfig are relative to the file; the client library makes
-/// all but this one absolute.
-fn resolve_token_file(file: &Path, user: Option<&mut AuthInfo>) {
-    if let Some(token_file) = user.and_then(|user| user.token_file.as_mut()) {
-        *token_file = beside(file, token_file).to_string_lossy().into_owned();
+impl ClientPem {
+    /// Of one text that has both.
+    pub(super) fn of_one(text: &str) -> Self {
+        let (certificate, key) = split(text);
+        Self { certificate, key }
     }
 }
 
-fn beside(file: &Path, path: &str) -> PathBuf {
-    file.parent()
-        .map_or_else(|| path.into(), |dir| dir.join(path))
+impl std::fmt::Debug for ClientPem {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ClientPem").finish_non_exhaustive()
+    }
 }
 
 /// Where a credential of a kubeconfig may stand: inline or in a file.
@@ -101,12 +46,12 @@ struct Material<'a> {
     path: Option<&'a str>,
 }
 
-struct Checker<'a> {
-    file: &'a Path,
+pub(super) struct Checker<'a> {
+    pub(super) file: &'a Path,
 }
 
 impl Checker<'_> {
-    fn check(&self, kubeconfig: &Kubeconfig) -> Result<(), KubeconfigError> {
+    pub(super) fn check(&self, kubeconfig: &Kubeconfig) -> Result<Found, KubeconfigError> {
         let current = kubeconfig
             .current_context
             .as_deref()
@@ -127,9 +72,15 @@ impl Checker<'_> {
             .ok_or_else(|| {
                 self.missing(&format!("{field}.cluster"), "cluster", &context.cluster)
             })?;
-        self.check_cluster(&format!("clusters[{}].cluster", context.cluster), cluster)?;
+        let prefix = format!("clusters[{}].cluster", context.cluster);
+        let mut found = Found {
+            cluster: context.cluster.clone(),
+            authority: self.check_cluster(&prefix, cluster)?,
+            user: None,
+            certificate: None,
+        };
         let Some(user_name) = context.user.as_deref().filter(|name| !name.is_empty()) else {
-            return Ok(());
+            return Ok(found);
         };
         let user = kubeconfig
             .auth_infos
@@ -137,10 +88,16 @@ impl Checker<'_> {
             .find(|named| named.name == user_name)
             .and_then(|named| named.auth_info.as_ref())
             .ok_or_else(|| self.missing(&format!("{field}.user"), "user", user_name))?;
-        self.check_user(&format!("users[{user_name}].user"), user)
+        found.user = Some(user_name.to_owned());
+        found.certificate = self.check_user(&format!("users[{user_name}].user"), user)?;
+        Ok(found)
     }
 
-    fn check_cluster(&self, prefix: &str, cluster: &Cluster) -> Result<(), KubeconfigError> {
+    fn check_cluster(
+        &self,
+        prefix: &str,
+        cluster: &Cluster,
+    ) -> Result<Option<Vec<u8>>, KubeconfigError> {
         let field = format!("{prefix}.server");
         let server = cluster.server.as_deref().unwrap_or_default();
         let url: http::Uri = server
@@ -165,11 +122,24 @@ impl Checker<'_> {
             Some((field, pem)) if !contains(&pem, b"-----BEGIN CERTIFICATE-----") => {
                 Err(self.field(field, "holds no PEM certificate"))
             }
-            _ => Ok(()),
+            authority => Ok(authority.map(|(_, pem)| pem)),
         }
     }
 
-    fn check_user(&self, prefix: &str, user: &AuthInfo) -> Result<(), KubeconfigError> {
+    fn check_user(
+        &self,
+        prefix: &str,
+        user: &AuthInfo,
+    ) -> Result<Option<ClientPem>, KubeconfigError> {
+        self.check_plugins(prefix, user)?;
+        if let Some(token_file) = &user.token_file {
+            let path = beside(self.file, token_file);
+            self.read(&format!("{prefix}.tokenFile"), &path)?;
+        }
+        self.check_certificate(prefix, user)
+    }
+
+    fn check_plugins(&self, prefix: &str, user: &AuthInfo) -> Result<(), KubeconfigError> {
         for (name, present) in [
             ("exec", user.exec.is_some()),
             ("auth-provider", user.auth_provider.is_some()),
@@ -181,6 +151,14 @@ impl Checker<'_> {
                 ));
             }
         }
+        Ok(())
+    }
+
+    fn check_certificate(
+        &self,
+        prefix: &str,
+        user: &AuthInfo,
+    ) -> Result<Option<ClientPem>, KubeconfigError> {
         let certificate = self.material(&Material {
             field: format!("{prefix}.client-certificate"),
             inline: user.client_certificate_data.as_deref(),
@@ -194,30 +172,26 @@ impl Checker<'_> {
                 .map(|data| data.expose_secret()),
             path: user.client_key.as_deref(),
         })?;
-        match (&certificate, &key) {
+        let ((certificate_field, certificate), (key_field, key)) = match (certificate, key) {
+            (Some(certificate), Some(key)) => (certificate, key),
             (Some((field, _)), None) => {
                 return Err(self.field(field, "needs a client-key beside it"));
             }
             (None, Some((field, _))) => {
                 return Err(self.field(field, "needs a client-certificate beside it"));
             }
-            _ => {}
+            (None, None) => return Ok(None),
+        };
+        if !contains(&certificate, b"-----BEGIN CERTIFICATE-----") {
+            return Err(self.field(certificate_field, "holds no PEM certificate"));
         }
-        for (material, marker, what) in [
-            (&certificate, "-----BEGIN CERTIFICATE-----", "certificate"),
-            (&key, "PRIVATE KEY-----", "private key"),
-        ] {
-            if let Some((field, pem)) = material
-                && !contains(pem, marker.as_bytes())
-            {
-                return Err(self.field(field, format!("holds no PEM {what}")));
-            }
+        if !contains(&key, b"PRIVATE KEY-----") {
+            return Err(self.field(key_field, "holds no PEM private key"));
         }
-        if let Some(token_file) = &user.token_file {
-            let path = beside(self.file, token_file);
-            self.read(&format!("{prefix}.tokenFile"), &path)?;
-        }
-        Ok(())
+        Ok(Some(ClientPem {
+            certificate: split(&String::from_utf8_lossy(&certificate)).0,
+            key: split(&String::from_utf8_lossy(&key)).1,
+        }))
     }
 
     /// The bytes of a credential, with the name of the field they came from.
