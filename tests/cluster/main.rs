@@ -31,6 +31,7 @@ mod environment;
 mod events;
 mod faults;
 mod hooks;
+mod identity;
 mod images;
 mod lifecycle;
 mod live_volumes;
@@ -65,6 +66,7 @@ fn main() -> ExitCode {
         faults::apiserver::TESTS,
         faults::disk::TESTS,
         faults::control_plane::TESTS,
+        identity::TESTS,
         callers::OWN_TESTS,
         admission::OWN_TESTS,
         services::FAULTS,

@@ -34,6 +34,10 @@ pub const CANNOT: &[(&str, &str)] = &[
          about the pod",
     ),
     (
+        "identity::a_request_outlives_the_agent_that_filed_it",
+        "with rotateCertificates it keeps the key of its request in memory",
+    ),
+    (
         "live_volumes::an_immutable_object_is_shown",
         "it goes on showing an immutable object that was replaced by one of the same name",
     ),

@@ -160,10 +160,10 @@ impl Identity {
 
     async fn keep(&self) {
         let mut pause = RETRY_MIN;
-        let mut held = self.look(None);
+        let mut held = self.look(None, Timestamp::MIN);
         loop {
             let now = Timestamp::now();
-            held = self.look(held);
+            held = self.look(held, now);
             self.expires
                 .send_replace(held.as_ref().map(|held| held.expires_at));
             match plan::next(
@@ -198,7 +198,9 @@ impl Identity {
     }
 
     /// What is held now. `before` keeps its time of renewal if it is the same one.
-    fn look(&self, before: Option<Held>) -> Option<Held> {
+    /// Another one came at `got`, and its life counts from then: signers date them
+    /// back, and what lives for minutes would be due at once.
+    fn look(&self, before: Option<Held>, got: Timestamp) -> Option<Held> {
         let now = Timestamp::now();
         let file = usable(&self.settings.kubeconfig);
         let is_named = file.is_ok();
@@ -220,20 +222,26 @@ impl Identity {
         let judged: Vec<_> = [kept, file]
             .into_iter()
             .flatten()
-            .filter_map(|(pair, place)| self.judge(&pair, place, before.as_ref()))
+            .filter_map(|(pair, place)| self.judge(&pair, place, before.as_ref(), got))
             .collect();
         let good = judged.iter().position(|held| now < held.expires_at);
         judged.into_iter().nth(good.unwrap_or(0))
     }
 
-    fn judge(&self, pair: &CertifiedKey, place: Place, before: Option<&Held>) -> Option<Held> {
+    fn judge(
+        &self,
+        pair: &CertifiedKey,
+        place: Place,
+        before: Option<&Held>,
+        got: Timestamp,
+    ) -> Option<Held> {
         let (from, to) = validity(pair)?;
         let same = before.filter(|before| (before.from, before.expires_at) == (from, to));
         Some(Held {
             from,
             expires_at: to,
             renew_at: same.map_or_else(
-                || renew_at((from, to), rand::random_range(0.0..1.0)),
+                || renew_at((from.max(got), to), rand::random_range(0.0..1.0)),
                 |same| same.renew_at,
             ),
             place,

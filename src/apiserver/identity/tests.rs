@@ -276,7 +276,7 @@ async fn a_node_with_a_token_becomes_itself() {
         "name: default-auth",
         "server: https://192.0.2.1:6443",
         "/pki/kubelet-client-current.pem",
-        "certificate-authority-data: ",
+        "certificate-authority-data: LS0t",
     ] {
         assert!(text.contains(wanted), "{text}");
     }

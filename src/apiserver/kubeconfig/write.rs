@@ -27,7 +27,10 @@ pub(in crate::apiserver) fn write(
         path: file.into(),
         reason,
     };
-    let text = serde_saphyr::to_string(&content(bootstrap.cluster(), certificate))
+    // Certificates on one line, as everybody else writes them.
+    let options = serde_saphyr::ser_options! { prefer_block_scalars: false };
+    let content = content(bootstrap.cluster(), certificate);
+    let text = serde_saphyr::to_string_with_options(&content, options)
         .map_err(|error| failed(unshown(error.to_string())))?;
     if let Some(directory) = file.parent() {
         make_directory(directory).map_err(failed)?;
