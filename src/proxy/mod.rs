@@ -29,6 +29,8 @@ pub mod presence;
 pub mod problem;
 pub mod render;
 pub mod rules;
+#[cfg(any(test, feature = "testing"))]
+pub mod scenarios;
 pub mod select;
 pub mod service;
 pub mod settings;

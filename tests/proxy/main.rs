@@ -4,6 +4,7 @@
 //! and mount namespaces of its own, which are gone when it ends.
 
 mod apply;
+mod hosts;
 mod isolate;
 mod nftables;
 mod watch;
