@@ -92,7 +92,7 @@ pub async fn connect(
 }
 
 /// The same, where credentials are yet to come: calls wait for
-/// [`Reconnect::reconnect`].
+/// [`reconnect`](super::Reconnect::reconnect).
 #[must_use]
 pub fn connect_later(settings: &ApiSettings) -> (ApiServer, Arc<Connection>) {
     let connection = Connection::new(settings.credentials.clone());
