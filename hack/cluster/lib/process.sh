@@ -101,9 +101,14 @@ daemon_stop() {
 	fi
 }
 
-# daemon_kill NAME: the pid file stays, as it may by now be that of a start at the same
-# time; it is of no daemon once its process is gone.
+# daemon_kill NAME: the process that there is now. One that starts meanwhile is left alone
+# with its pid file; a file of no process is of no harm.
 daemon_kill() {
-	daemon_signal KILL "$1"
-	wait_until 10 daemon_is_gone "$1" || die "$1 (pid $(daemon_pid "$1")) survives SIGKILL"
+	local pid
+	pid=$(daemon_pid "$1") || return 0
+	kill -s KILL "$pid" 2>/dev/null || true
+	wait_until 10 daemon_is_another "$1" "$pid" || die "$1 (pid $pid) survives SIGKILL"
 }
+
+# daemon_is_another NAME PID: it is not, or no longer, that process.
+daemon_is_another() { [[ $(daemon_pid "$1") != "$2" ]]; }
